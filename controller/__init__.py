@@ -1,0 +1,3 @@
+"""The device-side vending controller: one daemon per machine."""
+
+__version__ = "1.0.0"

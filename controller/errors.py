@@ -1,0 +1,75 @@
+"""What can go wrong, as exceptions.
+
+    ControllerError
+    +-- ConfigError            the file says something we cannot run with
+    +-- JournalError           (also OSError)
+    |   +-- JournalUnreadable  it exists, and we cannot open it: a person must act (P13)
+    |   +-- JournalUnwritable  disk full, read-only, I/O error: nothing may move (P12)
+    |   +-- JournalDamaged     its pages contradict each other: it is set aside (P13)
+    |   +-- StateDirInUse      another daemon holds the state directory
+    +-- UnitDecided            the unit has its outcome already: somebody cancelled it meanwhile
+    +-- BoardError
+    |   +-- BoardOffline       no link to the board now (also ConnectionError)
+    |   +-- BoardRefused       the board answered, and said no
+    +-- Refused                a person's or a peer's request is refused; `code` says why
+    +-- FrameError             bytes that are no frame of the protocol (also ValueError)
+
+Each message names what is wrong, where, and what to do; the daemon prints it
+as it stands and never a stack trace for one of these.
+"""
+
+
+class ControllerError(Exception):
+    """Base of everything that this project raises on purpose."""
+
+
+class ConfigError(ControllerError, ValueError):
+    """Scenario: a lane names a board that no [[board]] table defines."""
+
+
+class JournalError(ControllerError, OSError):
+    """Base of the journal's troubles."""
+
+
+class JournalUnreadable(JournalError):
+    """Scenario: the state directory belongs to another user; a newer schema."""
+
+
+class JournalUnwritable(JournalError):
+    """Scenario: the disk is full. Nothing moves until a write succeeds again."""
+
+
+class JournalDamaged(JournalError):
+    """Scenario: the SD card returned other bytes than were written."""
+
+
+class StateDirInUse(JournalError):
+    """Scenario: a technician starts a second daemon by hand."""
+
+
+class UnitDecided(ControllerError):
+    """Scenario: a cancel arrives while the worker waits for the light eye."""
+
+
+class BoardError(ControllerError):
+    """Base of a board's troubles."""
+
+
+class BoardOffline(BoardError, ConnectionError):
+    """Scenario: the cable is out."""
+
+
+class BoardRefused(BoardError):
+    """Scenario: an error answer E0 to a request that the board should know."""
+
+
+class Refused(ControllerError):
+    """Scenario: a test vend is asked for while a customer's cycle runs."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class FrameError(ControllerError, ValueError):
+    """Scenario: a frame whose check byte is wrong."""
