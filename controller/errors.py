@@ -2,7 +2,7 @@
 
     ControllerError
     +-- ConfigError            the file says something we cannot run with
-    +-- JournalError           (also OSError)
+    +-- JournalError           (no OSError: a driver must not take it for its port's)
     |   +-- JournalUnreadable  it exists, and we cannot open it: a person must act (P13)
     |   +-- JournalUnwritable  disk full, read-only, I/O error: nothing may move (P12)
     |   +-- JournalDamaged     its pages contradict each other: it is set aside (P13)
@@ -27,7 +27,7 @@ class ConfigError(ControllerError, ValueError):
     """Scenario: a lane names a board that no [[board]] table defines."""
 
 
-class JournalError(ControllerError, OSError):
+class JournalError(ControllerError):
     """Base of the journal's troubles."""
 
 

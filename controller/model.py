@@ -256,6 +256,8 @@ class Finding:
     """The board's table says *lane suspended*: at once, whatever the count."""
     cabinet_fault: bool = False
     """The motor may still turn: the cabinet is out of service until a technician came."""
+    may_repeat: bool = True
+    """False: the board's word for it is too weak for a second cycle, whatever is configured."""
     settled: bool = True
     """The board itself ended the cycle. False leaves the board quarantined (P5)."""
     raw: Mapping[str, Any] = field(default_factory=dict)

@@ -385,6 +385,8 @@ class UnitJob:
     """How the last of those ended; what the unit ends with when no further one comes."""
     accepted_boot: str = ""
     """The machine's boot in which it was accepted (P4)."""
+    order_active_at: float | None = None
+    """Wall time at which the newest cycle of its order ended; None before the first (P4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,10 +546,6 @@ class HeartJournal(Protocol):
         """Raises UnitDecided when the unit got an outcome (a cancel) in the meantime."""
         ...
 
-    async def reticket(self, cycle_id: int, ticket: Ticket) -> None:
-        """The same cycle is asked for again after a refusal before motion."""
-        ...
-
     async def renumber(self, cycle_id: int, board: str) -> OpenCycle:
         """VBP rule 1: the present Unix second becomes the high half of this board's ids;
         the open cycle takes a new id from it."""
@@ -556,7 +554,8 @@ class HeartJournal(Protocol):
     async def close_cycle(self, cycle_id: int, end: CycleEnd) -> ClosedUnit: ...
 
     async def withdraw_cycle(self, cycle_id: int) -> None:
-        """No byte of its drive frame left: the unit waits again, as if never opened."""
+        """No byte of its drive frame left, or the board refused it before motion:
+        the unit waits again, as if never opened."""
         ...
 
     async def finish_unit(self, ref: UnitRef, finding: Finding) -> ClosedUnit:
@@ -656,6 +655,10 @@ class CommandJournal(Protocol):
         ...
 
     async def event(self, kind: str, detail: Mapping[str, Any], key: str | None = None) -> None: ...
+
+
+class Journal(HeartJournal, CommandJournal, Protocol):
+    """The journal as the whole heart needs it."""
 
 
 class OrderDesk(Protocol):

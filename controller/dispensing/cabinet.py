@@ -1,0 +1,362 @@
+"""One worker per cabinet: it takes the next unit and runs one cycle at a time (P3).
+
+The way of one job:
+
+    what stands in its way?  --- nothing ---> the board's turn, a power slot,
+      |  wait for the bell, plan elsewhere,    the eye clear (where it can be read),
+      |  or end the unit                       the ticket, the journal's commit,
+      <--- refused before motion -----------   then the drive frame, once
+                                               ... the cycle's life ...
+                                               the closing commit, then the board may forget
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from functools import partial
+from typing import Any
+
+from controller.dispensing.bell import Bell
+from controller.dispensing.cycle import CycleLife, CycleState
+from controller.dispensing.floor import Floor, not_started
+from controller.dispensing.follow import Trace, follow
+from controller.dispensing.interfaces import (
+    CycleEnd,
+    CycleIntent,
+    DriveOrder,
+    OpenCycle,
+    Ticket,
+)
+from controller.dispensing.job import PAUSE_S, RUNNING, Job
+from controller.dispensing.station import Station, until_durable
+from controller.errors import BoardError, JournalUnwritable, UnitDecided
+from controller.model import Cabinet, Finding, Outcome, Reason
+
+log = logging.getLogger("vending.cabinet")
+
+EYE_POLL_S = 0.1
+"""Between two looks at a blocked eye: an item is taken out within seconds, and ten
+requests a second are a thirtieth of what a 115200 baud line carries."""
+
+UNSENT_GUARD_S = 5.0
+"""A driver gives up at the deadline by itself; this long after it, we do not wait for its word."""
+
+LINK_PROVEN_S = 1.0
+"""A board repeats an event each 500 ms (VBP): a link up for two of those has none pending."""
+
+
+class Step(Enum):
+    DONE = auto()
+    """The job is decided, or is not ours any more."""
+    LOOK_AGAIN = auto()
+    """Nothing moved: see again what stands in the way."""
+    REFUSED = auto()
+    """The board refused before motion: ask again within the eye's bound (P2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The cycle in flight, for people."""
+
+    job: Job
+    life: CycleLife
+    cycle_id: int
+    started: float
+
+
+class CabinetWorker:
+    def __init__(self, cabinet: Cabinet, floor: Floor, move: Callable[[Job, str], Any]) -> None:
+        """`move(job, channel)` hands a unit to the worker of another lane."""
+        self.cabinet = cabinet
+        self.queue: deque[Job] = deque()
+        self.running: Running | None = None
+        self.current: Job | None = None
+        self._floor = floor
+        self._clock = floor.clock
+        self._move = move
+        self._station: Station = floor.stations[cabinet.board]
+        self._last_end = float("-inf")
+        self._refusal = not_started(Reason.BOARD_REFUSED)
+
+    async def run(self) -> None:
+        """Serve the queue for ever; between cycles when the daemon stops."""
+        while True:
+            tick = self._floor.bell.tick()
+            if self._floor.stopping or not self.queue:
+                await Bell.wait(tick, self._clock, None)
+                continue
+            self.current = self.queue.popleft()
+            try:
+                await self._serve(self.current)
+            finally:
+                self.current = None
+                self._floor.bell.ring()
+
+    async def _serve(self, job: Job) -> None:
+        """Until the job is decided, given to another lane, or left for the next start."""
+        floor = self._floor
+        while True:
+            tick = floor.bell.tick()
+            obstacle = floor.obstacle(job)
+            if obstacle is None:
+                again = await self._attempt(job)
+                if again is None:
+                    return
+                job = self.current = again
+                continue
+            if floor.stopping and not obstacle.final:
+                return  # journalled as waiting: the next start takes it up
+            if obstacle.elsewhere and (channel := floor.elsewhere(job)) is not None:
+                await self._give_away(job, channel)
+                return
+            if obstacle.final:
+                await floor.finish(job, not_started(obstacle.reason))
+                return
+            wait = None
+            if obstacle.look_again_at is not None:
+                wait = max(0.0, obstacle.look_again_at - self._clock.monotonic())
+            log.info(
+                "unit_waits",
+                extra={"fields": {"order": job.name, "channel": job.channel, "why": obstacle.why}},
+            )
+            await Bell.wait(tick, self._clock, wait)
+
+    async def _give_away(self, job: Job, channel: str) -> None:
+        if job.ref is None:
+            return
+        ref = job.ref
+        try:
+            await until_durable(self._clock, lambda: self._floor.journal.reassign(ref, channel))
+        except UnitDecided:
+            return
+        log.info(
+            "unit_replanned",
+            extra={"fields": {"order": job.name, "from": job.channel, "to": channel}},
+        )
+        await self._floor.refresh()
+        self._move(job, channel)
+
+    async def _attempt(self, job: Job) -> Job | None:
+        """One try with the board's turn held. None: the job is done with here."""
+        async with self._station.turn:
+            await self._settle()
+            give_up = self._clock.monotonic() + self.cabinet.eye_clear_timeout_s
+            self._refusal = not_started(Reason.BOARD_REFUSED)
+            eye_event = False
+            while True:
+                async with self._floor.slots:
+                    if self._floor.obstacle(job) is not None:
+                        return job
+                    step = await self._eye() or await self._cycle(job)
+                if isinstance(step, Job):
+                    return await self._before_second_cycle(step)
+                if step is not Step.REFUSED:
+                    return job if step is Step.LOOK_AGAIN else None
+                if not eye_event and self._refusal.reason is Reason.EYE_BLOCKED:
+                    eye_event = True
+                    await self._tell("eye_blocked", {"order": job.name})
+                if self._clock.monotonic() >= min(give_up, job.run.deadline):
+                    await self._floor.finish(job, self._refusal)
+                    return None
+                await self._clock.sleep(EYE_POLL_S)
+
+    async def _settle(self) -> None:
+        """P3: the pause after a cycle, where only the board sees the eye."""
+        rest = self._last_end + self.cabinet.settle_s - self._clock.monotonic()
+        if rest > 0:
+            await self._clock.sleep(rest)
+
+    async def _eye(self) -> Step | None:
+        """None: clear, or nobody can read it. P3's look before each cycle."""
+        board = self._station.board
+        if not (self.cabinet.one_item_per_eye and board.capabilities.reads_eye):
+            return None
+        try:
+            eye = await board.read_eye()
+        except BoardError:
+            return Step.LOOK_AGAIN
+        if eye.faulty or eye.absent:
+            self._refusal = not_started(Reason.EYE_FAULTY)
+            return Step.REFUSED
+        if eye.blocked:
+            self._refusal = not_started(Reason.EYE_BLOCKED)
+            return Step.REFUSED
+        return None
+
+    def _order(self, job: Job) -> DriveOrder:
+        lane = next(ln for ln in self.cabinet.lanes if ln.channel == job.channel)
+        return DriveOrder(
+            cycle_id=0,
+            lane=lane.number,
+            watch_eye=self.cabinet.drop_sensor,
+            deadline=min(job.run.deadline, self._clock.monotonic() + PAUSE_S),
+            cycle_timeout_s=self.cabinet.cycle_timeout_s,
+            max_run_ms=self.cabinet.max_run_ms,
+            drop_wait_ms=self.cabinet.drop_wait_ms,
+            service=job.test is not None,
+        )
+
+    async def _cycle(self, job: Job) -> Step | Job:
+        """Ticket, commit, drive frame, life, commit. A Job: it may have a second cycle."""
+        floor, board = self._floor, self._station.board
+        order = self._order(job)
+        try:
+            ticket = await board.prepare(order)
+            opened = await self._open(job, order, ticket)
+        except BoardError:
+            return Step.LOOK_AGAIN
+        except UnitDecided:
+            return Step.DONE
+        except JournalUnwritable as trouble:
+            floor.unwritable = str(trouble)
+            log.error("journal_unwritable", extra={"fields": {"error": str(trouble)}})  # noqa: TRY400
+            await self._clock.sleep(EYE_POLL_S * 10)
+            return Step.LOOK_AGAIN
+        floor.unwritable = ""
+        trace: Trace = []
+        life, opened, written = await self._drive(job, order, ticket, opened, trace)
+        if life.finding is not None:
+            return await self._close(job, opened, life.finding, trace, written)
+        await until_durable(self._clock, lambda: floor.journal.withdraw_cycle(opened.cycle_id))
+        if life.state is CycleState.REFUSED and life.refusal is not None:
+            refusal = life.refusal
+            self._refusal = replace(not_started(refusal.reason), raw=refusal.raw)
+            if refusal.retry:
+                return Step.REFUSED
+            await floor.finish(job, self._refusal)
+            return Step.DONE
+        if life.state is CycleState.COLLIDED:
+            remedy = "cycle ids collide: run `vendctl board accept` after a look at the board"
+            await self._tell("cycle_id_collision", {"cycle_id": opened.cycle_id})
+            await self._station.put_out_of_service(remedy)
+        return Step.LOOK_AGAIN
+
+    async def _open(self, job: Job, order: DriveOrder, ticket: Ticket) -> OpenCycle:
+        opened = await self._floor.journal.open_cycle(
+            CycleIntent(
+                unit=job.ref,
+                test_id=job.test.test_id if job.test else None,
+                channel=job.channel,
+                board=self.cabinet.board,
+                lane=order.lane,
+                ticket=ticket,
+                cycle_timeout_s=order.cycle_timeout_s,
+            )
+        )
+        log.info(
+            "cycle_opened",
+            extra={"fields": {"order": job.name, "channel": job.channel, "cycle": opened.cycle_id}},
+        )
+        return opened
+
+    async def _drive(
+        self, job: Job, order: DriveOrder, ticket: Ticket, opened: OpenCycle, trace: Trace
+    ) -> tuple[CycleLife, OpenCycle, float | None]:
+        """The cycle's life; a collision of ids is answered once with a new id (VBP rule 1)."""
+        renumbered = False
+        while True:
+            life = CycleLife()
+            cycle_id = opened.cycle_id
+            self.running = Running(job, life, cycle_id, self._clock.monotonic())
+            self._station.cycle_open = True
+            before, job.run.active = job.run.active, RUNNING
+            if job.test is not None:
+                job.test.progress("cycle_opened", {"cycle_id": cycle_id})
+            self._floor.bell.ring()
+            try:
+                written = await follow(
+                    life,
+                    self._station.board.drive(replace(order, cycle_id=cycle_id), ticket),
+                    self._clock,
+                    guard_until=order.deadline + UNSENT_GUARD_S,
+                    cycle_timeout_s=order.cycle_timeout_s,
+                    trace=trace,
+                )
+            finally:
+                self.running = None
+                self._station.cycle_open = False
+                self._last_end = self._station.last_cycle_end = self._clock.monotonic()
+                job.run.active = self._last_end if life.state is CycleState.ENDED else before
+            if life.state is not CycleState.COLLIDED or renumbered:
+                return life, opened, written
+            renumbered = True
+            renumber = partial(self._floor.journal.renumber, cycle_id, self.cabinet.board)
+            opened = await until_durable(self._clock, renumber)
+
+    async def _close(
+        self,
+        job: Job,
+        opened: OpenCycle,
+        finding: Finding,
+        trace: Trace,
+        written: float | None,
+    ) -> Step | Job:
+        """The outcome is durable before its result leaves and before the board may forget."""
+        floor = self._floor
+        second = (
+            job.unit is not None
+            and finding.outcome is Outcome.NOT_DELIVERED
+            and finding.may_repeat
+            and job.unit.cycles < self.cabinet.second_cycles
+        )
+        end = CycleEnd(
+            finding=finding,
+            trace=trace,
+            final=not second,
+            failure_limit=floor.rules.lane_failure_limit,
+            quarantined=not finding.settled,
+        )
+        closed = await until_durable(
+            self._clock, lambda: floor.journal.close_cycle(opened.cycle_id, end)
+        )
+        log.info(
+            "cycle_closed",
+            extra={
+                "fields": {
+                    "order": job.name,
+                    "channel": job.channel,
+                    "cycle": opened.cycle_id,
+                    "outcome": finding.outcome,
+                    "reason": finding.reason,
+                    "evidence": finding.evidence,
+                    "lane_health": closed.lane.health,
+                }
+            },
+        )
+        floor.book(job, closed.lane, order_finished=closed.order_finished)
+        if finding.cabinet_fault:
+            await floor.refresh()
+        if finding.settled:
+            await self._station.board.release(opened.cycle_id)
+        else:
+            since = self._clock.monotonic() if written is None else written
+            self._station.begin_quarantine(opened, since + 2 * opened.cycle_timeout_s)
+        if job.test is not None and not job.test.done.done():
+            job.test.done.set_result(finding)
+        return job.after_cycle(finding) if second else Step.DONE
+
+    async def _before_second_cycle(self, job: Job) -> Job:
+        """P2: the late-drop window passes, with the board's turn held, and events are drained."""
+        await self._clock.sleep(self._floor.rules.late_drop_window_s)
+        while not self._floor.stopping:
+            tick = self._floor.bell.tick()
+            if self._station.absent_for() > 0 and self._floor.obstacle(job) is not None:
+                break
+            proven = self._clock.monotonic() - self._station.since
+            if proven >= LINK_PROVEN_S:
+                break
+            await Bell.wait(tick, self._clock, LINK_PROVEN_S - proven)
+        job.run.active = self._clock.monotonic()  # the window is no pause of the order's (P4)
+        return job
+
+    async def _tell(self, kind: str, detail: dict[str, Any]) -> None:
+        detail = {"cabinet": self.cabinet.name, "board": self.cabinet.board, **detail}
+        log.warning(kind, extra={"fields": detail})
+        try:
+            await self._floor.journal.event(kind, detail)
+        except JournalUnwritable:
+            return  # an event is worth less than the vend it tells of

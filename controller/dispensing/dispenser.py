@@ -1,0 +1,277 @@
+"""The heart assembled: stations, cabinets' workers, and the desk where orders come in.
+
+`run` settles what the journal holds by the table of `recovery`, then serves for
+ever; it ends by cancellation. `drain` lets running cycles end first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from controller.dispensing.bell import Bell
+from controller.dispensing.cabinet import CabinetWorker, Running
+from controller.dispensing.floor import Floor, not_started
+from controller.dispensing.interfaces import (
+    Board,
+    Cancellation,
+    Clock,
+    CycleEnd,
+    Journal,
+    OpenCycle,
+    Plan,
+    Rejection,
+    UnitJob,
+)
+from controller.dispensing.job import TEST_STARTS_WITHIN_S, Job, OrderRun, TestVend, order_run
+from controller.dispensing.planner import plan_order
+from controller.dispensing.recovery import POWER_LOST, Action, unit_action
+from controller.dispensing.station import Rules, Station, until_durable
+from controller.errors import Refused, UnitDecided
+from controller.model import (
+    Cabinet,
+    Code,
+    Finding,
+    LaneHealth,
+    Order,
+    OrderKey,
+    Outcome,
+    Reason,
+)
+
+log = logging.getLogger("vending.orders")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Settings of intake that the heart judges."""
+
+    max_units_per_order: int = 50
+    max_queued_orders: int = 100
+    max_parallel_cycles: int = 1
+
+
+class Dispenser:
+    """Implements interfaces.OrderDesk."""
+
+    def __init__(
+        self,
+        cabinets: Sequence[Cabinet],
+        boards: Sequence[Board],
+        journal: Journal,
+        clock: Clock,
+        rules: Rules,
+        limits: Limits,
+    ) -> None:
+        self.bell = Bell()
+        self._journal = journal
+        self._clock = clock
+        self._rules = rules
+        self._limits = limits
+        self.stations = {
+            board.name: Station(
+                board, journal, clock, rules, self.bell, _sensed_channels(cabinets, board.name)
+            )
+            for board in boards
+        }
+        self.floor = Floor(
+            cabinets,
+            self.stations,
+            journal,
+            clock,
+            rules,
+            self.bell,
+            limits.max_parallel_cycles,
+        )
+        self.workers = {
+            cabinet.name: CabinetWorker(cabinet, self.floor, self._move) for cabinet in cabinets
+        }
+
+    # ------------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        await self.floor.refresh()
+        found = await self._journal.open_cycles()
+        waiting = await self._journal.waiting_units()
+        async with asyncio.TaskGroup() as group:
+            for name, station in self.stations.items():
+                cycles = [cycle for cycle in found if cycle.board == name]
+                group.create_task(station.run(cycles), name=f"station {name}")
+            group.create_task(self._orphans(found), name="orphans")
+            for unit in waiting:
+                await self._take_up(unit)
+            for name, worker in self.workers.items():
+                group.create_task(worker.run(), name=f"cabinet {name}")
+
+    async def drain(self, seconds: float) -> bool:
+        """Begin no further cycle; True once none runs, False when the time is over."""
+        self.floor.stopping = True
+        self.bell.ring()
+        limit = self._clock.monotonic() + seconds
+        while any(worker.current is not None for worker in self.workers.values()):
+            tick = self.bell.tick()
+            left = limit - self._clock.monotonic()
+            if left <= 0:
+                return False
+            await Bell.wait(tick, self._clock, left)
+        return True
+
+    async def boards_known(self, seconds: float) -> None:
+        """Until each board is up, or for so long: then the rest is absent."""
+        limit = self._clock.monotonic() + seconds
+        while not all(station.up for station in self.stations.values()):
+            tick = self.bell.tick()
+            left = limit - self._clock.monotonic()
+            if left <= 0:
+                return
+            await Bell.wait(tick, self._clock, left)
+
+    async def _take_up(self, unit: UnitJob) -> None:
+        """A unit found waiting (P4): by the table of recovery."""
+        action = unit_action(
+            unit, boot=self._rules.boot, resume_after_reboot=self._rules.resume_after_reboot
+        )
+        if unit.channel not in self.floor.lanes:
+            finding: Finding | None = not_started(Reason.LANE_DISABLED)
+        elif action is Action.KEEP_LAST:
+            finding = unit.last_finding or not_started(Reason.NOT_STARTED)
+        else:
+            finding = POWER_LOST if action is Action.POWER_LOST else None
+        fields = {"order": unit.ref, "channel": unit.channel, "action": action}
+        log.info("unit_found_waiting", extra={"fields": fields})
+        if finding is None:
+            self._enqueue(unit)
+            return
+        write = partial(self._journal.finish_unit, unit.ref, finding)
+        try:
+            await until_durable(self._clock, write)
+        except UnitDecided:
+            return
+        await self.floor.refresh()
+
+    async def _orphans(self, found: Sequence[OpenCycle]) -> None:
+        """Open cycles of boards that the settings no longer name: nobody can be asked."""
+        for cycle in found:
+            if cycle.board in self.stations or cycle.closed:
+                continue
+            lost = Finding(Outcome.UNKNOWN, Reason.NO_ANSWER)
+            end = CycleEnd(lost, [], final=True, failure_limit=self._rules.lane_failure_limit)
+            await until_durable(
+                self._clock, partial(self._journal.close_cycle, cycle.cycle_id, end)
+            )
+
+    # ------------------------------------------------------------------ OrderDesk
+
+    async def submit(self, order: Order) -> Rejection | None:
+        """Mode, bounds, then products and stock; accepted as a whole or not at all."""
+        if self.floor.stopping:
+            return Rejection(Code.SHUTTING_DOWN, "the daemon is stopping; send it again")
+        if order.units > self._limits.max_units_per_order:
+            most = self._limits.max_units_per_order
+            return Rejection(Code.TOO_MANY_UNITS, f"{order.units} units; at most {most}")
+        if len(self.floor.runs) >= self._limits.max_queued_orders:
+            return Rejection(Code.BUSY, f"{len(self.floor.runs)} orders are waiting already")
+        await self.floor.refresh()
+        shop = self.floor.shop()
+        plan: Plan = lambda asked, lanes: plan_order(asked, lanes, shop)  # noqa: E731
+        accepted = await self._journal.accept(order, plan)
+        if isinstance(accepted, Rejection):
+            return accepted
+        log.info(
+            "order_accepted",
+            extra={"fields": {"order": order.key, "units": order.units, "trade": order.trade_id}},
+        )
+        for unit in accepted:
+            self._enqueue(unit)
+        await self.floor.refresh()
+        return None
+
+    async def cancel(self, cancellation: Cancellation) -> Code:
+        code, ended = await self._journal.cancel(cancellation)
+        gone = set(ended)
+        for worker in self.workers.values():
+            for job in [job for job in worker.queue if job.ref in gone]:
+                worker.queue.remove(job)
+        if not self._open_jobs(cancellation.key):
+            self.floor.runs.pop(cancellation.key, None)
+        log.info("order_cancelled", extra={"fields": {"order": cancellation.key, "code": code}})
+        await self.floor.refresh()
+        return code
+
+    def _open_jobs(self, key: OrderKey) -> bool:
+        return any(
+            job.key == key
+            for worker in self.workers.values()
+            for job in (*worker.queue, *([worker.current] if worker.current else ()))
+        )
+
+    def _enqueue(self, unit: UnitJob) -> None:
+        key = unit.ref.key
+        run = self.floor.runs.setdefault(key, order_run(unit, self._clock))
+        cabinet = self.floor.cabinet_of(unit.channel)
+        self.workers[cabinet.name].queue.append(Job(unit.channel, run, unit=unit))
+        self.bell.ring()
+
+    def _move(self, job: Job, channel: str) -> None:
+        """To the worker of another lane; ahead of younger orders, for it came first."""
+        unit = replace(job.unit, channel=channel) if job.unit else None
+        worker = self.workers[self.floor.cabinet_of(channel).name]
+        worker.queue.appendleft(replace(job, channel=channel, unit=unit))
+        self.bell.ring()
+
+    # ------------------------------------------------------------------ technicians
+
+    async def test(
+        self,
+        channel: str,
+        test_id: str,
+        who: str,
+        progress: Callable[[str, Mapping[str, Any]], None],
+    ) -> Finding:
+        """One test vend (P6): the rules of every vend, ahead of the queue.
+
+        Raises Refused when the lane can't be tested now.
+        """
+        lane = self.floor.lanes.get(channel)
+        if lane is None:
+            raise Refused("unknown_channel", f"there is no lane {channel}")
+        if lane.health is LaneHealth.UNRESOLVED:
+            raise Refused(
+                "unresolved",
+                f"lane {channel} has {lane.uncertain} unit(s) of unknown outcome: "
+                f"something may hang in it. Look, count, then `vendctl stock set {channel} N`",
+            )
+        cabinet = self.floor.cabinet_of(channel)
+        trouble = self.floor.cabinet_trouble(cabinet)
+        if trouble:
+            raise Refused("out_of_service", f"cabinet {cabinet.name}: {trouble}")
+        worker = self.workers[cabinet.name]
+        if worker.current is not None or worker.queue:
+            raise Refused("busy", f"cabinet {cabinet.name} serves an order; wait for its end")
+        done: asyncio.Future[Finding] = asyncio.get_running_loop().create_future()
+        vend = TestVend(test_id, who, done, progress)
+        run = OrderRun(self._clock.monotonic() + TEST_STARTS_WITHIN_S)
+        worker.queue.appendleft(Job(channel, run, test=vend))
+        self.bell.ring()
+        return await asyncio.shield(done)
+
+    # ------------------------------------------------------------------ for people
+
+    def running(self) -> list[Running]:
+        return [worker.running for worker in self.workers.values() if worker.running]
+
+    def open_orders(self) -> int:
+        return len(self.floor.runs)
+
+
+def _sensed_channels(cabinets: Sequence[Cabinet], board: str) -> frozenset[str]:
+    return frozenset(
+        lane.channel
+        for cabinet in cabinets
+        if cabinet.board == board and cabinet.drop_sensor
+        for lane in cabinet.lanes
+    )

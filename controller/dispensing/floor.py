@@ -1,0 +1,205 @@
+"""What all cabinets share: lanes as the journal counts them, stations, stops, deadlines.
+
+The floor answers one question for every job: *what stands in its way now?*
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from controller.dispensing.bell import Bell
+from controller.dispensing.interfaces import Clock, HeartJournal, LaneState
+from controller.dispensing.job import Job, OrderRun
+from controller.dispensing.planner import Shop, alternative
+from controller.dispensing.station import Rules, Station, until_durable
+from controller.errors import UnitDecided
+from controller.model import (
+    Cabinet,
+    Evidence,
+    Finding,
+    LaneHealth,
+    OrderKey,
+    Outcome,
+    Reason,
+)
+
+log = logging.getLogger("vending.cabinet")
+
+BOARD_GRACE_S = 5.0
+"""A link that is back sooner was a plug touched; the service waits as long before READY."""
+
+BOARD_GIVEN_UP_S = 30.0
+"""architecture.md: a board absent so long ends its waiting units as board_offline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a job can't start now."""
+
+    why: str
+    reason: Reason = Reason.EXPIRED
+    """What the unit ends with when `final`."""
+    elsewhere: bool = False
+    """Another lane of the product may take it."""
+    final: bool = False
+    look_again_at: float | None = None
+    """Monotonic; the bell may ring earlier."""
+
+
+def not_started(reason: Reason) -> Finding:
+    """The motor was not touched for this unit."""
+    return Finding(Outcome.NOT_DELIVERED, reason, Evidence.NONE, left_home=False)
+
+
+class Floor:
+    def __init__(
+        self,
+        cabinets: Sequence[Cabinet],
+        stations: Mapping[str, Station],
+        journal: HeartJournal,
+        clock: Clock,
+        rules: Rules,
+        bell: Bell,
+        max_parallel_cycles: int,
+    ) -> None:
+        self.cabinets = {cabinet.name: cabinet for cabinet in cabinets}
+        self.stations = stations
+        self.journal = journal
+        self.clock = clock
+        self.rules = rules
+        self.bell = bell
+        self.slots = asyncio.Semaphore(max_parallel_cycles)
+        self.lanes: dict[str, LaneState] = {}
+        self.stopped: dict[str, str] = {}
+        """Cabinets that wait for a technician, and why; durable in the journal."""
+        self.runs: dict[OrderKey, OrderRun] = {}
+        self.stopping = False
+        self.unwritable = ""
+        """Why the journal can't be written now, "" while it can (P12)."""
+        self._lane_cabinet = {
+            lane.channel: cabinet for cabinet in cabinets for lane in cabinet.lanes
+        }
+
+    def cabinet_of(self, channel: str) -> Cabinet:
+        return self._lane_cabinet[channel]
+
+    def station_of(self, channel: str) -> Station:
+        return self.stations[self.cabinet_of(channel).board]
+
+    async def refresh(self) -> None:
+        """Read again what technicians and revisions change: lanes and stopped cabinets."""
+        self.lanes = {
+            state.lane.channel: state
+            for state in await self.journal.lane_states()
+            if state.lane.channel in self._lane_cabinet
+        }
+        self.stopped = dict(await self.journal.stopped_cabinets())
+        self.bell.ring()
+
+    def board_trouble(self, cabinet: Cabinet) -> str:
+        """Why the cabinet's board takes no new orders, "" when it does or soon may."""
+        station = self.stations[cabinet.board]
+        if station.out_of_service:
+            return f"board {cabinet.board}: {station.out_of_service}"
+        if station.absent_for() >= BOARD_GRACE_S:
+            return f"board {cabinet.board} does not answer"
+        return ""
+
+    def cabinet_trouble(self, cabinet: Cabinet) -> str:
+        stopped = self.stopped.get(cabinet.name)
+        return f"stopped: {stopped}" if stopped is not None else self.board_trouble(cabinet)
+
+    def shop(self) -> Shop:
+        closed = {
+            cabinet.name: why
+            for cabinet in self.cabinets.values()
+            if (why := self.cabinet_trouble(cabinet))
+        }
+        return Shop(closed, self.rules.enforce_stock)
+
+    def obstacle(self, job: Job) -> Obstacle | None:
+        """The first thing in the way of this job, in the order in which it matters."""
+        now = self.clock.monotonic()
+        cabinet = self.cabinet_of(job.channel)
+        station = self.stations[cabinet.board]
+        if now >= job.run.deadline:
+            return Obstacle("its deadline has passed", Reason.EXPIRED, final=True)
+        if self.stopping:
+            return Obstacle("the daemon is stopping", look_again_at=job.run.deadline)
+        if cabinet.name in self.stopped:
+            why = f"cabinet {cabinet.name} is stopped"
+            return Obstacle(why, Reason.SERVICE_MODE, elsewhere=True, final=True)
+        lane = self.lanes.get(job.channel)
+        if job.unit and (lane is None or lane.health is not LaneHealth.OK):
+            why = f"lane {job.channel} is {lane.health if lane else 'gone'}"
+            return Obstacle(why, Reason.LANE_DISABLED, elsewhere=True, final=True)
+        return self._station_obstacle(station, job)
+
+    def _station_obstacle(self, station: Station, job: Job) -> Obstacle | None:
+        deadline = job.run.deadline
+        name = station.board.name
+        if station.out_of_service:
+            why = f"board {name} is out of service: {station.out_of_service}"
+            return Obstacle(why, Reason.BOARD_OFFLINE, elsewhere=True, final=True)
+        absent = station.absent_for()
+        if absent >= BOARD_GIVEN_UP_S:
+            why = f"board {name} does not answer"
+            return Obstacle(why, Reason.BOARD_OFFLINE, elsewhere=True, final=True)
+        if not station.up:
+            limit = BOARD_GRACE_S if absent < BOARD_GRACE_S else BOARD_GIVEN_UP_S
+            return Obstacle(
+                f"board {name} is absent",
+                Reason.BOARD_OFFLINE,
+                elsewhere=absent >= BOARD_GRACE_S,
+                look_again_at=min(deadline, station.since + limit),
+            )
+        if station.quarantine is not None:
+            why = f"board {name} is quarantined"
+            return Obstacle(why, elsewhere=True, look_again_at=deadline)
+        if station.recovering:
+            return Obstacle(f"board {name} is being settled", look_again_at=deadline)
+        if not self.clock.believed():
+            return Obstacle("the clock is not believed", look_again_at=deadline)
+        return None
+
+    def elsewhere(self, job: Job) -> str | None:
+        """Another lane for a customer's unit, None where there is none."""
+        if job.unit is None:
+            return None
+        return alternative(job.unit, [*self.lanes.values()], self.shop())
+
+    async def finish(self, job: Job, finding: Finding) -> None:
+        """End a job without a (further) cycle."""
+        if job.unit is None:
+            if job.test is not None and not job.test.done.done():
+                job.test.done.set_result(finding)
+            return
+        ref = job.unit.ref
+        if job.unit.last_finding is not None:
+            finding = job.unit.last_finding
+        try:
+            closed = await until_durable(self.clock, lambda: self.journal.finish_unit(ref, finding))
+        except UnitDecided:
+            return
+        self.book(job, closed.lane, order_finished=closed.order_finished)
+        log.info(
+            "unit_finished",
+            extra={
+                "fields": {
+                    "order": ref,
+                    "channel": job.channel,
+                    "outcome": finding.outcome,
+                    "reason": finding.reason,
+                }
+            },
+        )
+
+    def book(self, job: Job, lane: LaneState, *, order_finished: bool) -> None:
+        """Keep our picture in step with what a closing transaction wrote."""
+        self.lanes[lane.lane.channel] = lane
+        if order_finished and job.key is not None:
+            self.runs.pop(job.key, None)
+        self.bell.ring()

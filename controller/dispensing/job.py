@@ -1,0 +1,85 @@
+"""What a cabinet's worker takes from its queue: a customer's unit, or a technician's test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from controller.dispensing.interfaces import Clock, UnitJob
+from controller.model import Finding, OrderKey, UnitRef
+
+PAUSE_S = 30.0
+"""P4: an order that began in time goes on while no pause is longer than this."""
+
+RUNNING = float("inf")
+"""`OrderRun.active` while a cycle of the order runs: no deadline passes meanwhile."""
+
+TEST_STARTS_WITHIN_S = 20.0
+"""A technician waits at the machine; a test that starts later would surprise a hand inside."""
+
+
+@dataclass(slots=True)
+class OrderRun:
+    """When an order may still move a motor. Monotonic seconds."""
+
+    expires: float
+    active: float | None = None
+    """End of its newest cycle; None before the first."""
+
+    @property
+    def deadline(self) -> float:
+        if self.active is None:
+            return self.expires
+        return max(self.expires, self.active + PAUSE_S)
+
+
+def order_run(unit: UnitJob, clock: Clock) -> OrderRun:
+    """From wall-clock times to the monotonic ones that a clock set meanwhile can't move."""
+    now, wall = clock.monotonic(), clock.wall()
+    active = None if unit.order_active_at is None else now + unit.order_active_at - wall
+    return OrderRun(now + unit.expires_at - wall, active)
+
+
+@dataclass(slots=True)
+class TestVend:
+    """A test of one lane (P6). `progress` is told of each step, `done` of the end."""
+
+    __test__ = False  # no test case of pytest's
+
+    test_id: str
+    who: str
+    done: asyncio.Future[Finding]
+    progress: Callable[[str, Mapping[str, Any]], None] = lambda _step, _detail: None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One vend to be tried on one lane."""
+
+    channel: str
+    run: OrderRun
+    unit: UnitJob | None = None
+    test: TestVend | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ref(self) -> UnitRef | None:
+        return self.unit.ref if self.unit else None
+
+    @property
+    def key(self) -> OrderKey | None:
+        return self.unit.ref.key if self.unit else None
+
+    @property
+    def name(self) -> str:
+        """For the log: an order can be followed by grepping its id."""
+        return str(self.unit.ref) if self.unit else f"test:{self.test.test_id if self.test else ''}"
+
+    def after_cycle(self, finding: Finding) -> Job:
+        """The same unit, with one more cycle that ended in `not_delivered` behind it."""
+        if self.unit is None:
+            return self
+        unit = replace(self.unit, cycles=self.unit.cycles + 1, last_finding=finding)
+        return replace(self, unit=unit)

@@ -1,0 +1,354 @@
+"""One board, as the heart sees it: whether it takes a drive now, and what it says unasked.
+
+A station is closed for drives while its board is absent, while a cycle found
+open at start is being settled (P11), while a silent cycle quarantines it (P5),
+and while it is out of service (swapped, or a collision of cycle ids). Its
+`turn` is held by the one cabinet whose cycle runs: at most one open cycle a
+board.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from controller.dispensing.bell import Bell
+from controller.dispensing.cycle import CycleLife, CycleState, after_a_crash
+from controller.dispensing.follow import Trace, follow
+from controller.dispensing.interfaces import (
+    Board,
+    BoardNote,
+    Clock,
+    CycleEnd,
+    DoorChanged,
+    DriveOrder,
+    EyeChanged,
+    HeartJournal,
+    Identity,
+    LaneFault,
+    LateDrop,
+    Notice,
+    OpenCycle,
+    Ticket,
+)
+from controller.errors import JournalUnwritable
+from controller.model import Evidence, Finding, Outcome
+
+log = logging.getLogger("vending.board")
+
+WRITE_AGAIN_S = 1.0
+"""Between tries to make an outcome durable while the disk refuses: short beside a
+cycle, long beside a failing write."""
+
+SWAPPED = "board_swapped"
+"""Another record memory answers on the port (VBP rule 6): `board accept` after a look."""
+
+EYE_REST_S = 5.0
+"""An eye that changes within this time of a cycle's end is that cycle's item passing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Settings that hold for every board and cabinet."""
+
+    boot: str
+    late_drop_window_s: float = 30.0
+    lane_failure_limit: int = 3
+    enforce_stock: bool = True
+    resume_after_reboot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    cycle: OpenCycle
+    until: float
+    """Monotonic."""
+
+
+T = TypeVar("T")
+
+
+async def until_durable(clock: Clock, write: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a write that must not be given up while the disk is full or read-only (P12)."""
+    while True:
+        try:
+            return await write()
+        except JournalUnwritable as trouble:
+            log.error("outcome_waits_for_journal", extra={"fields": {"error": str(trouble)}})  # noqa: TRY400
+            await clock.sleep(WRITE_AGAIN_S)
+
+
+def recall_order(cycle: OpenCycle, *, watch_eye: bool) -> DriveOrder:
+    """What a driver needs to ask or listen for a journalled cycle; never driven."""
+    return DriveOrder(
+        cycle_id=cycle.cycle_id,
+        lane=cycle.lane,
+        watch_eye=watch_eye,
+        deadline=0.0,
+        cycle_timeout_s=cycle.cycle_timeout_s,
+        max_run_ms=0,
+        drop_wait_ms=0,
+    )
+
+
+class Station:
+    """Implements interfaces.BoardDesk for its driver."""
+
+    def __init__(
+        self,
+        board: Board,
+        journal: HeartJournal,
+        clock: Clock,
+        rules: Rules,
+        bell: Bell,
+        sensed_channels: frozenset[str],
+    ) -> None:
+        """`sensed_channels`: the lanes of cabinets that have a drop sensor."""
+        self.board = board
+        self.turn = asyncio.Lock()
+        self.up = False
+        self.since = 0.0
+        """Monotonic: since when it is up, or gone."""
+        self.recovering = True
+        self.quarantine: Quarantine | None = None
+        self.out_of_service = ""
+        self.cycle_open = False
+        self.last_cycle_end = float("-inf")
+        self.identity: Identity | None = None
+        self._journal = journal
+        self._clock = clock
+        self._rules = rules
+        self._bell = bell
+        self._sensed = sensed_channels
+        self._watchers: asyncio.TaskGroup | None = None
+
+    # ------------------------------------------------------------------ for the cabinets
+
+    def absent_for(self) -> float:
+        """Seconds since the link was last usable; 0 while it is."""
+        return 0.0 if self.up else self._clock.monotonic() - self.since
+
+    def watches_eye(self, channel: str) -> bool:
+        return channel in self._sensed
+
+    def begin_quarantine(self, cycle: OpenCycle, until: float) -> None:
+        """P5: silence closes the whole board; what it says meanwhile is that cycle's."""
+        self.quarantine = Quarantine(cycle, until)
+        log.warning(
+            "board_quarantined",
+            extra={
+                "fields": {
+                    "board": self.board.name,
+                    "cycle": cycle.cycle_id,
+                    "seconds": round(until - self._clock.monotonic(), 1),
+                }
+            },
+        )
+        self._bell.ring()
+        if self._watchers is not None:
+            self._watchers.create_task(
+                self._watch(cycle, until), name=f"quarantine {self.board.name}"
+            )
+
+    async def put_out_of_service(self, reason: str) -> None:
+        """Durable until a technician accepts the board."""
+        self.out_of_service = reason
+        self._bell.ring()
+        await until_durable(
+            self._clock,
+            lambda: self._journal.remember_board(self.board.name, {"out_of_service": reason}),
+        )
+
+    async def accept(self) -> None:
+        """`board accept`: what answers on the port now is this machine's board."""
+        memory: dict[str, Any] = {"out_of_service": ""}
+        if self.identity is not None and self.identity.memory_id is not None:
+            memory["memory_id"] = self.identity.memory_id
+        await self._journal.remember_board(self.board.name, memory)
+        self.out_of_service = ""
+        self._bell.ring()
+
+    # ------------------------------------------------------------------ its life
+
+    async def run(self, found: Sequence[OpenCycle]) -> None:
+        """Settle what the journal holds of this board, and run its driver, for ever."""
+        self.since = self._clock.monotonic()
+        memory = await self._journal.board_memory(self.board.name)
+        self.out_of_service = str(memory.get("out_of_service") or "")
+        async with asyncio.TaskGroup() as group:
+            self._watchers = group
+            settling = group.create_task(self._settle_all(found), name=f"settle {self.board.name}")
+            # The recalls must stand before the driver hears its board's first word.
+            await asyncio.sleep(0)
+            group.create_task(self.board.run(self), name=f"driver {self.board.name}")
+            await settling
+
+    async def _settle_all(self, found: Sequence[OpenCycle]) -> None:
+        started = self._clock.monotonic()
+        for cycle in found:
+            if cycle.closed:
+                self.begin_quarantine(cycle, started + 2 * cycle.cycle_timeout_s)
+            else:
+                await self._settle(cycle, started)
+        self.recovering = False
+        self._bell.ring()
+
+    async def _settle(self, cycle: OpenCycle, started: float) -> None:
+        """A cycle found open at start (P11): ask or listen, then the outcome."""
+        fields = {"board": self.board.name, "cycle": cycle.cycle_id, "unit": str(cycle.unit)}
+        log.warning("cycle_found_open", extra={"fields": fields})
+        trace: Trace = [*map(dict, cycle.trace)]
+        life = await self._listen(cycle, started + cycle.cycle_timeout_s, trace)
+        finding = life.finding or Finding(Outcome.UNKNOWN, settled=False)
+        finding = after_a_crash(finding, rebooted=cycle.boot != self._rules.boot)
+        end = CycleEnd(
+            finding=finding,
+            trace=trace,
+            final=True,
+            failure_limit=self._rules.lane_failure_limit,
+            quarantined=not finding.settled,
+        )
+        await until_durable(self._clock, lambda: self._journal.close_cycle(cycle.cycle_id, end))
+        log.warning(
+            "cycle_settled",
+            extra={"fields": {**fields, "outcome": finding.outcome, "reason": finding.reason}},
+        )
+        if finding.settled:
+            await self.board.release(cycle.cycle_id)
+        else:
+            self.begin_quarantine(cycle, started + 2 * cycle.cycle_timeout_s)
+
+    async def _listen(self, cycle: OpenCycle, until: float, trace: Trace) -> CycleLife:
+        life = CycleLife(CycleState.WRITTEN)
+        order = recall_order(cycle, watch_eye=self.watches_eye(cycle.channel))
+        await follow(
+            life,
+            self.board.recall(order, cycle.ticket),
+            self._clock,
+            guard_until=until,
+            cycle_timeout_s=cycle.cycle_timeout_s,
+            trace=trace,
+        )
+        return life
+
+    async def _watch(self, cycle: OpenCycle, until: float) -> None:
+        """The quarantine: until the board's last word on that cycle, a restart, or time."""
+        life = await self._listen(cycle, until, [])
+        finding = life.finding
+        if finding is None or not finding.settled or finding.outcome is Outcome.UNKNOWN:
+            await until_durable(self._clock, lambda: self._journal.lift_quarantine(cycle.cycle_id))
+        else:
+            word = finding
+            await until_durable(
+                self._clock,
+                lambda: self._journal.revise(cycle.cycle_id, word, word.raw, lift=True),
+            )
+            await self.board.release(cycle.cycle_id)
+        if self.quarantine is not None and self.quarantine.cycle.cycle_id == cycle.cycle_id:
+            self.quarantine = None
+        log.info(
+            "quarantine_over",
+            extra={
+                "fields": {
+                    "board": self.board.name,
+                    "cycle": cycle.cycle_id,
+                    "by": finding.reason or finding.outcome if finding else "time",
+                }
+            },
+        )
+        self._bell.ring()
+
+    # ------------------------------------------------------------------ BoardDesk
+
+    async def identified(self, identity: Identity) -> None:
+        self.identity = identity
+        if identity.memory_id is None:
+            return
+        name = self.board.name
+        memory = await self._journal.board_memory(name)
+        known = memory.get("memory_id")
+        if known is None:
+            await self._journal.remember_board(name, {"memory_id": identity.memory_id})
+        elif known != identity.memory_id and self.out_of_service != SWAPPED:
+            detail = {"board": name, "was": f"{known:08X}", "is": f"{identity.memory_id:08X}"}
+            await self._journal.event("board_swapped", detail)
+            log.error("board_swapped", extra={"fields": detail})
+            await self.put_out_of_service(SWAPPED)
+
+    async def went(self, *, up: bool, why: str) -> None:
+        if up == self.up:
+            return
+        self.up = up
+        self.since = self._clock.monotonic()
+        self._bell.ring()
+        kind = "board_back" if up else "board_lost"
+        log.log(
+            logging.INFO if up else logging.WARNING,
+            kind,
+            extra={"fields": {"board": self.board.name, "why": why}},
+        )
+        try:
+            await self._journal.event(kind, {"board": self.board.name, "why": why[:200]})
+        except JournalUnwritable:
+            return  # worth a line in the log, not worth stopping a board
+
+    async def recorded(self, cycle_id: int, finding: Finding, raw: Mapping[str, Any]) -> None:
+        cycle = await self._journal.cycle(cycle_id)
+        if cycle is None:
+            detail = {"board": self.board.name, "cycle_id": cycle_id, "record": dict(raw)}
+            key = f"foreign:{self.board.name}:{cycle_id}"
+            await self._journal.event("foreign_record", detail, key)
+        elif cycle.closed:
+            await self._journal.revise(cycle_id, finding, raw, lift=True)
+            if self.quarantine is not None and self.quarantine.cycle.cycle_id == cycle_id:
+                self.quarantine = replace(self.quarantine, until=self._clock.monotonic())
+        self._bell.ring()
+
+    async def notice(self, notice: Notice, key: str | None = None) -> None:
+        name = self.board.name
+        match notice:
+            case LateDrop():
+                await self._late_drop(notice, key)
+            case DoorChanged(open=is_open):
+                await self._journal.event("door", {"board": name, "open": is_open}, key)
+            case EyeChanged(level=level):
+                at_rest = self._clock.monotonic() - self.last_cycle_end > EYE_REST_S
+                if at_rest and not self.cycle_open:
+                    await self._journal.event("eye", {"board": name, "level": level}, key)
+            case LaneFault(lane=lane, note=text):
+                detail = {"board": name, "lane": lane, "note": text}
+                await self._journal.event("lane_fault", detail, key)
+            case BoardNote(kind=kind, detail=detail):
+                await self._journal.event(kind, {"board": name, **detail}, key)
+        self._bell.ring()
+
+    async def last_ticket(self) -> Ticket | None:
+        return await self._journal.last_ticket(self.board.name)
+
+    async def _late_drop(self, drop: LateDrop, key: str | None) -> None:
+        """A revision within the window and before the board's next cycle, else an event."""
+        cycle = await self._journal.cycle(drop.cycle_id)
+        newest = await self._journal.newest_cycle(self.board.name)
+        counts = (
+            cycle is not None
+            and cycle.closed
+            and newest is not None
+            and newest.cycle_id == drop.cycle_id
+            and drop.after_ms <= self._rules.late_drop_window_s * 1000
+        )
+        detail: dict[str, Any] = {
+            "board": self.board.name,
+            "cycle_id": drop.cycle_id,
+            "after_ms": drop.after_ms,
+            "unit": str(cycle.unit) if cycle and cycle.unit else None,
+            "channel": cycle.channel if cycle else None,
+        }
+        revised = False
+        if counts:
+            fell = Finding(Outcome.DELIVERED, None, Evidence.DROP_SENSOR, drops=1)
+            raw = {"late_drop_ms": drop.after_ms}
+            revised = await self._journal.revise(drop.cycle_id, fell, raw, lift=False)
+        await self._journal.event("late_drop", {**detail, "revised": revised}, key)
