@@ -71,3 +71,42 @@ def kernel_says_synchronised() -> bool:
 def boot_id() -> str:
     """The kernel's name for this boot of the machine (random(4))."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+LATCH = "clock_believed"
+"""File in the state directory: the boot in which the clock was first believed."""
+
+
+class Belief:
+    """Whether wall-clock time may judge commands (architecture: *Time*).
+
+    Synchronised once since boot is enough, latched over restarts of the daemon: a
+    site whose NTP is blocked later keeps selling. Never while the clock stands more
+    than `skew_s` behind the newest time that was written under a believed one.
+    """
+
+    def __init__(self, state_dir: Path, boot: str, *, require_sync: bool, skew_s: float) -> None:
+        self.newest: Callable[[], float] = lambda: 0.0
+        """Set once the journal is open: the newest believed time in it."""
+        self._latch = state_dir / LATCH
+        self._boot = boot
+        self._skew_s = skew_s
+        self._synchronised = not require_sync or self._latched()
+
+    def now(self) -> bool:
+        if not self._synchronised and kernel_says_synchronised():
+            self._synchronised = True
+            self._write_latch()
+        return self._synchronised and time.time() >= self.newest() - self._skew_s
+
+    def _latched(self) -> bool:
+        try:
+            return self._latch.read_text(encoding="ascii").strip() == self._boot
+        except (OSError, ValueError):
+            return False
+
+    def _write_latch(self) -> None:
+        try:
+            self._latch.write_text(self._boot + "\n", encoding="ascii")
+        except OSError:
+            return  # not durable: the kernel is asked again after a restart

@@ -111,7 +111,9 @@ def derived(values: Mapping[str, Any], protocol: str | None) -> dict[str, Any]:
         "max_run_ms": MAX_RUN_MS[kind],
         "drop_wait_ms": DROP_WAIT_MS if watched else 0,
     }
-    return {key: value if values.get(key) is None else values[key] for key, value in defaults.items()}
+    return {
+        key: value if values.get(key) is None else values[key] for key, value in defaults.items()
+    }
 
 
 # --------------------------------------------------------------------------- names
@@ -129,9 +131,7 @@ def something_to_sell(draft: Draft) -> Iterator[Finding]:
             )
 
 
-def _twice(
-    parts: Iterator[tuple[Any, Part, str]], what: str, remedy: str
-) -> Iterator[Finding]:
+def _twice(parts: Iterator[tuple[Any, Part, str]], what: str, remedy: str) -> Iterator[Finding]:
     """A finding at the second and each further place of one identity."""
     seen: set[Any] = set()
     for identity, part, key in parts:
@@ -200,13 +200,13 @@ def cabinets_have_boards(draft: Draft) -> Iterator[Finding]:
 
 def tracks_speak_of_their_eye(draft: Draft) -> Iterator[Finding]:
     for cabinet in draft.cabinets:
-        if cabinet.get("kind") == "track" and "drop_sensor" in cabinet.values:
-            if cabinet.get("drop_sensor") is None:
-                yield Finding(
-                    cabinet.at("drop_sensor"),
-                    "a track cabinet without a word on its drop sensor",
-                    "write drop_sensor = true when it has a light eye, else false",
-                )
+        silent = "drop_sensor" in cabinet.values and cabinet.get("drop_sensor") is None
+        if cabinet.get("kind") == "track" and silent:
+            yield Finding(
+                cabinet.at("drop_sensor"),
+                "a track cabinet without a word on its drop sensor",
+                "write drop_sensor = true when it has a light eye, else false",
+            )
 
 
 def channels_belong(draft: Draft) -> Iterator[Finding]:

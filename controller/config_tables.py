@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from controller.model import canonical_channel
 
@@ -74,9 +81,7 @@ def _printable(value: str) -> str:
 
 
 FilePath = Annotated[Path, BeforeValidator(_path)]
-PortSpec = Annotated[
-    str, StringConstraints(min_length=1, max_length=512), AfterValidator(_port)
-]
+PortSpec = Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(_port)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_printable)]
 GroupName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]

@@ -1,0 +1,62 @@
+"""`vendctl link`: the serial lines, counted."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from controller.cli import screen
+from controller.cli.exits import Exit
+from controller.cli.verbs import Line, Session, Verb
+from controller.cli.words import say
+
+
+def run(session: Session, _args: argparse.Namespace) -> Exit:
+    found = session.daemon.read("/v1/link")
+    ports = found.get("ports", [])
+    if session.json:
+        screen.as_json(found)
+    else:
+        for port in ports:
+            for line in page(port):
+                screen.data(line)
+    return Exit.FINE if all(port.get("up") for port in ports) else Exit.BAD_NEWS
+
+
+def page(port: Mapping[str, Any]) -> list[str]:
+    state = say("up") if port.get("up") else screen.paint(say("DOWN"), "bad")
+    trip = port.get("round_trip_ms") or {}
+    times = ", ".join(f"{name} {value:.1f}" for name, value in trip.items() if _is_number(value))
+    counters = port.get("counters") or {}
+    lines = [
+        f"board {screen.clean(port.get('board'))}: {state} since {screen.at(port.get('since'))}",
+        *screen.pairs(
+            [
+                ("  port", port.get("port")),
+                ("  protocol", port.get("protocol")),
+                ("  round trip ms", times),
+                ("  problem", port.get("problem")),
+                *((f"  {name}", value) for name, value in counters.items()),
+            ]
+        ),
+    ]
+    for reset in port.get("resets") or ():
+        lines += screen.wrapped(
+            f"reset {screen.at(reset.get('at'))} {screen.clean(reset.get('cause'))}", "  ", "    "
+        )
+    return [*lines, ""]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+VERBS = (
+    Verb(
+        "link",
+        (Line("link", "per port: frames, errors, round trips", "vendctl link"),),
+        run,
+        note="Exit code 1 when a port is down.",
+    ),
+)

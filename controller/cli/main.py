@@ -1,0 +1,157 @@
+"""vendctl: the technician's tool. Thin: it asks the daemon, and prints for people or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from controller.cli import cabinets, lanes, link, orders, screen, settings, status, vend_test
+from controller.cli.client import DEFAULT_SOCKET, TIMEOUT_S, Daemon
+from controller.cli.exits import Exit, Trouble
+from controller.cli.verbs import Session, Verb
+from controller.cli.words import CATALOGUES, LANGUAGE, language_of, say
+
+VERBS: tuple[Verb, ...] = (
+    *status.VERBS,
+    *orders.VERBS,
+    *lanes.VERBS,
+    *link.VERBS,
+    *cabinets.VERBS,
+    *vend_test.VERBS,
+    *settings.VERBS,
+)
+
+EXIT_CODES = """exit codes:
+  0  fine
+  1  the answer is bad news (each verb's --help says what that is)
+  2  wrong usage, or nobody was there to confirm and --yes was not given
+  3  the daemon cannot be reached
+  4  refused
+  5  time ran out
+  130  stopped with Ctrl-C"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program `vendctl`; returns its exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    LANGUAGE.set(language_of(given, os.environ))
+    try:
+        code = _run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `vendctl events | head`: the reader has enough. Python's own flush at exit would fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.FINE)
+    except KeyboardInterrupt:
+        return int(Exit.INTERRUPTED)
+    return int(code)
+
+
+def _run(given: list[str]) -> Exit:
+    args = parser().parse_args(given)
+    as_json = getattr(args, "json", False)
+    where = getattr(args, "socket", None) or os.environ.get("VENDCTL_SOCKET") or DEFAULT_SOCKET
+    daemon = Daemon(where, getattr(args, "timeout", TIMEOUT_S))
+    session = Session(daemon, json=as_json, yes=getattr(args, "yes", False))
+    verb: Verb = args.verb
+    try:
+        return verb.run(session, args)
+    except Trouble as trouble:
+        if as_json:
+            screen.as_json_line({"error": trouble.code, "message": str(trouble)})
+        screen.words(f"vendctl: {screen.clean(trouble)} ({trouble.code})")
+        return trouble.exit_code
+
+
+def parser() -> argparse.ArgumentParser:
+    options = _options()
+    top = argparse.ArgumentParser(
+        prog="vendctl",
+        description=say("Asks the vending controller on this machine, and acts through it."),
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[options],
+        allow_abbrev=False,
+        usage="vendctl [options] VERB …",
+    )
+    verbs = top.add_subparsers(metavar="VERB", required=True, help=argparse.SUPPRESS)
+    groups: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
+    for verb in VERBS:
+        group, _, name = verb.name.rpartition(" ")
+        if group and group not in groups:
+            groups[group] = verbs.add_parser(
+                group, usage=f"vendctl {group} VERB …", allow_abbrev=False
+            ).add_subparsers(metavar="VERB", required=True)
+        _add(groups[group] if group else verbs, name, verb, options)
+    return top
+
+
+def _add(
+    among: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    verb: Verb,
+    options: argparse.ArgumentParser,
+) -> None:
+    examples = "\n".join(f"  {line.example}" for line in verb.lines)
+    own = among.add_parser(
+        name,
+        prog=f"vendctl {verb.name}",
+        usage="\n       ".join(f"vendctl {line.usage} [options]" for line in verb.lines),
+        help=say(verb.lines[0].summary),
+        description="\n".join(f"{line.usage}: {say(line.summary)}" for line in verb.lines),
+        epilog="\n\n".join(
+            part for part in (say(verb.note) if verb.note else "", f"example:\n{examples}") if part
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[options],
+        allow_abbrev=False,
+    )
+    verb.arguments(own)
+    own.set_defaults(verb=verb, parser=own)
+
+
+def _options() -> argparse.ArgumentParser:
+    """Options that every verb takes, before it or behind it. Absent ones leave no trace, so
+    that the verb's parser does not undo what stood before the verb."""
+    options = argparse.ArgumentParser(
+        add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False
+    )
+    group = options.add_argument_group("options of every verb")
+    group.add_argument(
+        "--socket",
+        metavar="PATH",
+        help=say("the daemon's socket; else $VENDCTL_SOCKET, else {path}", path=DEFAULT_SOCKET),
+    )
+    group.add_argument("--json", action="store_true", help=say("data as JSON on stdout"))
+    group.add_argument("--yes", action="store_true", help=say("act without asking (scripts)"))
+    group.add_argument("--lang", choices=sorted(CATALOGUES), help=say("else by the locale"))
+    group.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="S",
+        help=say("seconds to wait for an answer ({seconds:g})", seconds=TIMEOUT_S),
+    )
+    return options
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:  # noqa: PLR2004 - an hour
+        raise argparse.ArgumentTypeError(say("seconds, from above 0 to 3600"))
+    return seconds
+
+
+def _epilog() -> str:
+    lines = [line for verb in VERBS for line in verb.lines]
+    verbs = [f"  {line.usage:<22}{say(line.summary)}" for line in lines]
+    examples = [f"  {line.example}" for line in lines]
+    return "\n".join(["verbs:", *verbs, "", "examples:", *examples, "", say(EXIT_CODES)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""`vendctl orders`, `order ID[/DELIVERY]` and `events`: what happened."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from controller.cli import screen
+from controller.cli.client import path
+from controller.cli.exits import Exit
+from controller.cli.verbs import Line, Session, Verb, whole
+from controller.cli.words import say
+
+OUTCOMES = ("delivered", "not_delivered", "unknown")
+
+
+def run_orders(session: Session, args: argparse.Namespace) -> Exit:
+    found = session.daemon.read("/v1/orders", limit=args.limit, before=args.before)
+    if session.json:
+        screen.as_json(found)
+        return Exit.FINE
+    orders = found.get("orders", [])
+    if not orders:
+        screen.words(say("No orders."))
+        return Exit.FINE
+    heads = ("ORDER", "STATUS", "GOT/NOT/?", "OF", "AT")
+    for line in screen.table(heads, [_row(order) for order in orders], first=20):
+        screen.data(line)
+    if found.get("next_before") is not None:
+        screen.words(say("Older ones: vendctl orders --before {row}", row=found["next_before"]))
+    return Exit.FINE
+
+
+def run_order(session: Session, args: argparse.Namespace) -> Exit:
+    order_id, delivery_id = args.order
+    found = session.daemon.read(path("orders", str(order_id)), delivery_id=delivery_id)
+    orders = found.get("orders", [])
+    if session.json:
+        screen.as_json(found)
+    else:
+        for order in orders:
+            for line in page(order):
+                screen.data(line)
+    return Exit.BAD_NEWS if any(is_bad(order) for order in orders) else Exit.FINE
+
+
+def run_events(session: Session, args: argparse.Namespace) -> Exit:
+    found = session.daemon.read("/v1/events", limit=args.limit)
+    if session.json:
+        screen.as_json(found)
+        return Exit.FINE
+    events = found.get("events", [])
+    if not events:
+        screen.words(say("No events."))
+    for event in events:
+        mark = "" if event.get("sent") else say(" (not sent yet)")
+        head = f"{screen.at(event.get('at'))}  {screen.clean(event.get('kind'))}{mark}"
+        screen.data(head)
+        for line in screen.wrapped(_detail(event.get("detail")), "    ", "    "):
+            screen.data(line)
+    return Exit.FINE
+
+
+def is_bad(order: Mapping[str, Any]) -> bool:
+    """Somebody who paid did not get everything, or nobody knows."""
+    return (
+        order.get("status") in {"rejected", "cancelled"}
+        or bool(order.get("not_delivered"))
+        or bool(order.get("unknown"))
+    )
+
+
+def page(order: Mapping[str, Any]) -> list[str]:
+    code = f" ({order['code']})" if order.get("code") else ""
+    counts = ", ".join(f"{order.get(name, '?')} {name}" for name in OUTCOMES)
+    still = f", {order.get('waiting', '?')} waiting, {order.get('running', '?')} running"
+    lines = [
+        screen.paint(f"order {screen.order_key(order)}", "loud"),
+        *screen.pairs(
+            [
+                ("status", f"{order.get('status', '-')}{code}"),
+                ("trade", order.get("trade_id")),
+                ("units", f"{order.get('units', '?')}: {counts}{still}"),
+                ("issued", screen.at(order.get("issued_at"))),
+                ("expires", screen.at(order.get("expires_at"))),
+                ("taken at", screen.at(order.get("at"))),
+            ]
+        ),
+    ]
+    if order.get("pruned"):
+        lines.append(say("Its details are past the retention; the counts remain."))
+    for unit in order.get("unit_list") or ():
+        lines += ["", *_unit(unit)]
+    messages = order.get("messages") or ()
+    if messages:
+        lines += ["", *screen.table(("MESSAGE", "SEQ", "SENT"), [_message(m) for m in messages])]
+    return [*lines, ""]
+
+
+def _unit(unit: Mapping[str, Any]) -> list[str]:
+    became = unit.get("outcome") or unit.get("state")
+    why = " ".join(f"{name} {unit[name]}" for name in ("reason", "evidence") if unit.get(name))
+    head = (
+        f"unit {unit.get('unit', '?')}  lane {unit.get('channel', '-')}  "
+        f"product {unit.get('product_id', '-')}"
+    )
+    lines = screen.wrapped(head, "", "  ")
+    lines += screen.wrapped(f"{became}  {why}".rstrip(), "  ", "    ")
+    for cycle in unit.get("cycles") or ():
+        lines += cycle_lines(cycle)
+    return lines
+
+
+def cycle_lines(cycle: Mapping[str, Any]) -> list[str]:
+    """A cycle with its steps and their frames."""
+    head = (
+        f"cycle {cycle.get('cycle_id', '?')}  board {cycle.get('board', '-')} "
+        f"lane {cycle.get('lane', '-')}  {screen.at(cycle.get('opened_at'))}"
+    )
+    became = " ".join(
+        str(cycle[name]) for name in ("outcome", "reason", "evidence") if cycle.get(name)
+    )
+    lines = screen.wrapped(head, "  ", "    ")
+    lines += screen.wrapped(became or say("still open"), "    ", "    ")
+    for step in cycle.get("trace") or ():
+        moment = screen.at_ms(step.get("at"))
+        text = f"{moment}  {step.get('event', '-')}"
+        lines += screen.wrapped(text, "    ", "      ")
+        if step.get("frame"):
+            lines += screen.wrapped(screen.spaced(str(step["frame"])), "      ", "      ")
+    return lines
+
+
+def _row(order: Mapping[str, Any]) -> tuple[object, ...]:
+    counts = "/".join(str(order.get(name, "?")) for name in OUTCOMES)
+    moment = screen.at(order.get("at"))[5:16]
+    return screen.order_key(order), order.get("status"), counts, order.get("units"), moment
+
+
+def _message(message: Mapping[str, Any]) -> tuple[object, ...]:
+    sent = message.get("sent_at")
+    shown = say("waits for the broker") if sent is None else screen.at(sent)
+    return message.get("topic"), message.get("seq"), shown
+
+
+def _detail(detail: object) -> str:
+    if not isinstance(detail, Mapping):
+        return screen.clean(detail)
+    return " ".join(f"{name}={value}" for name, value in detail.items())
+
+
+def order_name(text: str) -> tuple[int, str | None]:
+    """An argument's type: `1111111` (every delivery), or `1111111/1733` (that one)."""
+    number, slash, delivery = text.partition("/")
+    if not number.isascii() or not number.isdigit() or not 0 < int(number[:20]) < 2**63:
+        raise argparse.ArgumentTypeError(
+            say("{text!r} is no order: ID or ID/DELIVERY, like 1111111", text=text[:40])
+        )
+    return int(number), (delivery if slash else None)
+
+
+def _orders_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=whole(1, 500), default=20, help=say("how many (20)"))
+    parser.add_argument("--before", type=whole(0, 2**63 - 1), metavar="ROW", help=say("older ones"))
+
+
+def _order_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("order", type=order_name, metavar="ID[/DELIVERY]")
+
+
+def _events_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=whole(1, 500), default=50, help=say("how many (50)"))
+
+
+VERBS = (
+    Verb(
+        "orders",
+        (Line("orders", "the newest orders", "vendctl orders --limit 50"),),
+        run_orders,
+        _orders_arguments,
+    ),
+    Verb(
+        "order",
+        (
+            Line(
+                "order ID[/DELIVERY]",
+                "every unit, cycle and frame of an order",
+                "vendctl order 1111111",
+            ),
+        ),
+        run_order,
+        _order_arguments,
+        note="Exit code 1 when it was rejected or cancelled, or a unit of it is\n"
+        "not_delivered or unknown, or there is no such order.",
+    ),
+    Verb(
+        "events",
+        (Line("events", "what happened, newest last", "vendctl events --limit 100"),),
+        run_events,
+        _events_arguments,
+    ),
+)

@@ -1,0 +1,176 @@
+"""`vendctl status`: the machine on one screen, and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from controller.cli import screen
+from controller.cli.exits import Exit
+from controller.cli.verbs import Line, Session, Verb
+from controller.cli.words import say
+
+GOOD_MODES = ("ready", "dispensing")
+SELLING = ("ready", "running")
+BOARD_HEADS = ("BOARD", "PROTOCOL", "LINK", "EYE", "DOOR", "NOTE")
+CABINET_HEADS = ("CABINET", "STATE", "EYE", "LANES OK", "REASON")
+
+
+def run(session: Session, _args: argparse.Namespace) -> Exit:
+    status = session.daemon.read("/v1/status")
+    troubles = troubles_of(status)
+    if session.json:
+        screen.as_json(status)
+    else:
+        for line in page(status, troubles):
+            screen.data(line)
+    return Exit.BAD_NEWS if troubles else Exit.FINE
+
+
+def troubles_of(status: Mapping[str, Any]) -> list[str]:
+    """Everything in a status that somebody should look at; empty: all is well."""
+    broker, clock, journal = (_part(status, name) for name in ("broker", "clock", "journal"))
+    found: list[str] = []
+    if not broker.get("connected"):
+        why = broker.get("problem") or say("no reason known")
+        found.append(say("broker: not connected ({why}); results wait here", why=why))
+    if not clock.get("believed"):
+        found.append(say("clock: not believed, no new order is taken; look at timedatectl"))
+    if not journal.get("writable"):
+        why = journal.get("problem") or say("no reason known")
+        found.append(say("journal: not writable ({why}); no motor moves", why=why))
+    for name, board in _part(status, "boards").items():
+        found += _troubles_of_board(name, board)
+    for name, cabinet in _part(status, "cabinets").items():
+        if cabinet.get("state") not in SELLING:
+            found.append(
+                say(
+                    "cabinet {name}: {state} ({why})",
+                    name=name,
+                    state=cabinet.get("state", "?"),
+                    why=cabinet.get("reason") or say("no reason known"),
+                )
+            )
+    mode = status.get("mode")
+    if mode not in GOOD_MODES and not found:
+        found.append(say("mode: {mode}", mode=mode))
+    return found
+
+
+def _troubles_of_board(name: str, board: Mapping[str, Any]) -> list[str]:
+    found: list[str] = []
+    if not board.get("up"):
+        found.append(say("board {name}: no link; its cabinets do not sell", name=name))
+    if board.get("out_of_service"):
+        found.append(
+            say(
+                "board {name}: {why}; when it is right: vendctl board accept {name}",
+                name=name,
+                why=board["out_of_service"],
+            )
+        )
+    if board.get("eye") in {"blocked", "faulty"}:
+        found.append(say("board {name}: light eye {eye}", name=name, eye=board["eye"]))
+    if isinstance(board.get("quarantined_until_s"), int | float):
+        found.append(
+            say(
+                "board {name}: waits at most {seconds:.0f} s more for a cycle without an answer",
+                name=name,
+                seconds=board["quarantined_until_s"],
+            )
+        )
+    return found
+
+
+def page(status: Mapping[str, Any], troubles: list[str]) -> list[str]:
+    lines = [*_moving(status), "", *screen.pairs(_facts(status))]
+    boards = _part(status, "boards")
+    if boards:
+        rows = [_board(*item) for item in boards.items()]
+        lines += ["", *screen.table(BOARD_HEADS, rows, first=16)]
+    cabinets = _part(status, "cabinets")
+    if cabinets:
+        rows = [_cabinet(*item) for item in cabinets.items()]
+        lines += ["", *screen.table(CABINET_HEADS, rows)]
+    if troubles:
+        lines += ["", screen.paint(say("Needs attention:"), "bad")]
+        for trouble in troubles:
+            lines += screen.wrapped(trouble, "  ! ", "    ")
+    return lines
+
+
+def _moving(status: Mapping[str, Any]) -> list[str]:
+    """The first line: whether a hand may be hurt now."""
+    if not status.get("moving"):
+        return [screen.paint(say("Nothing moves."), "good")]
+    lines: list[str] = []
+    for lane in status.get("moving_lanes") or [{}]:
+        sentence = say(
+            "MOVING: lane {channel} for {purpose}, since {since}",
+            channel=screen.clean(lane.get("channel")),
+            purpose=screen.clean(lane.get("purpose")),
+            since=screen.at(lane.get("since"), day=False),
+        )
+        lines += [screen.paint(line, "bad") for line in screen.wrapped(sentence, "", "  ")]
+    return lines
+
+
+def _facts(status: Mapping[str, Any]) -> list[tuple[str, object]]:
+    broker, clock, journal = (_part(status, name) for name in ("broker", "clock", "journal"))
+    connected = say("connected") if broker.get("connected") else say("NOT connected")
+    outbox = ", ".join(f"{topic} {count}" for topic, count in _part(status, "outbox").items())
+    return [
+        ("machine", f"{status.get('machine_no', '-')}, version {status.get('version', '-')}"),
+        ("mode", f"{status.get('mode', '-')}, daemon up since {screen.at(status.get('since'))}"),
+        ("broker", f"{connected} since {screen.at(broker.get('since'))}"),
+        ("", f"{broker.get('host', '-')}:{broker.get('port', '-')}, MQTT {_protocol(broker)}"),
+        (
+            "orders",
+            f"{status.get('open_orders', '-')} open, {status.get('open_units', '-')} units open",
+        ),
+        ("outbox", outbox),
+        ("clock", say("believed") if clock.get("believed") else say("NOT believed")),
+        ("journal", _journal(journal)),
+        ("last stop", status.get("last_stop")),
+    ]
+
+
+def _protocol(broker: Mapping[str, Any]) -> str:
+    return screen.clean(broker.get("protocol"))
+
+
+def _journal(journal: Mapping[str, Any]) -> str:
+    told = [f"birth {screen.clean(journal.get('birth'))}", f"seq {journal.get('last_seq', '-')}"]
+    if journal.get("lost"):
+        told.append(say("begun anew: an older one was lost"))
+    if journal.get("set_aside"):
+        told.append(say("the damaged one: {path}", path=journal["set_aside"]))
+    return ", ".join(told)
+
+
+def _board(name: str, board: Mapping[str, Any]) -> tuple[object, ...]:
+    link = say("up") if board.get("up") else say("DOWN")
+    note = board.get("out_of_service") or board.get("text")
+    return name, board.get("protocol"), link, board.get("eye"), board.get("door"), note
+
+
+def _cabinet(name: str, cabinet: Mapping[str, Any]) -> tuple[object, ...]:
+    sound = f"{cabinet.get('lanes_ok', '?')} of {cabinet.get('lanes', '?')}"
+    return name, cabinet.get("state"), cabinet.get("eye"), sound, cabinet.get("reason")
+
+
+def _part(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = status.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+VERBS = (
+    Verb(
+        "status",
+        (Line("status", "the machine on one screen", "vendctl status"),),
+        run,
+        note="Exit code 1 when anything needs attention: a board or the broker gone, a\n"
+        "cabinet that does not sell, a clock not believed, a journal not writable.",
+    ),
+)

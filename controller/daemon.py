@@ -1,0 +1,358 @@
+"""vendingd: builds the parts from the settings, supervises them, talks to systemd.
+
+The composition root: only this file (with `view` and `operations`) knows every
+room. Exit codes: 0 after an orderly stop; 1 when it could not go on; 2 for wrong
+usage or settings; 3 when another daemon holds the state directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from controller import __version__, config, logs, notify
+from controller.boards import make_board
+from controller.clock import Belief, LoopClock, boot_id
+from controller.dispensing.dispenser import Dispenser, Limits
+from controller.dispensing.floor import BOARD_GRACE_S
+from controller.dispensing.interfaces import Board
+from controller.dispensing.station import Rules
+from controller.errors import ConfigError, ControllerError, JournalError, StateDirInUse
+from controller.journal.journal import Journal, open_journal
+from controller.journal.opening import Opening
+from controller.last_stop import record_stop
+from controller.operations import Operations, StoredReports
+from controller.service import shapes
+from controller.service.server import start_service
+from controller.uplink.intake import IntakeSettings
+from controller.uplink.link import MqttSettings, TlsFiles
+from controller.uplink.messages import Payloads
+from controller.uplink.uplink import Uplink
+from controller.view import View
+
+log = logging.getLogger("vending.daemon")
+
+FLUSH_S = 3.0
+"""At a stop: for results that are on their way. A loopback broker takes milliseconds, a
+mobile line a second; what is left goes out after the next start."""
+
+DRAIN_MARGIN_S = 10.0
+"""Beyond the longest cycle timeout: its closing commit on a slow SD card."""
+
+CLOCK_LOOK_S = 1.0
+"""How often an unset clock is asked for again."""
+
+PRUNE_EVERY_S = 3600.0
+"""Retention is counted in days."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `vendingd`."""
+    parser = argparse.ArgumentParser(
+        prog="vendingd", description="The vending controller's daemon.", epilog="See vendctl(1)."
+    )
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--check", action="store_true", help="check the settings, and exit")
+    parser.add_argument(
+        "--record-stop",
+        action="store_true",
+        help="for the unit's ExecStopPost: write down why the service stopped, and exit",
+    )
+    parser.add_argument("--version", action="version", version=f"vendingd {__version__}")
+    given = parser.parse_args(arguments)
+    if given.check:
+        return check(given.config)
+    try:
+        settings, warnings = config.load(given.config)
+    except ConfigError as mistakes:
+        sys.stderr.write(f"{mistakes}\n")
+        return 2
+    if given.record_stop:
+        record_stop(settings.machine.state_dir, os.environ)
+        return 0
+    logs.configure()
+    for warning in warnings:
+        log.warning("config_warning", extra={"fields": {"text": warning}})
+    code = 0
+    try:
+        asyncio.run(serve(settings))
+    except* StateDirInUse as trouble:
+        code = fail(trouble, 3)
+    except* ControllerError as trouble:
+        code = fail(trouble, 1)
+    return code
+
+
+def check(path: Path) -> int:
+    """`--check`: every mistake and warning, a line each."""
+    errors, warnings = config.check_text(path)
+    for line in warnings:
+        sys.stderr.write(f"warning: {line}\n")
+    for line in errors:
+        sys.stderr.write(f"{line}\n")
+    if not errors:
+        sys.stdout.write(f"{path}: settings are sound\n")
+    return 2 if errors else 0
+
+
+def fail(group: BaseExceptionGroup[ControllerError], code: int) -> int:
+    """The first trouble, as a person should read it."""
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    log.critical("stopped", extra={"fields": {"error": str(first)}})
+    sys.stderr.write(f"vendingd: {first}\n")
+    return code
+
+
+async def serve(settings: config.Settings) -> None:
+    """Everything, until SIGTERM or SIGINT. Raises ControllerError when it can't go on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    machine = settings.machine
+    boot = boot_id()
+    belief = Belief(
+        machine.state_dir,
+        boot,
+        require_sync=settings.clock.require_sync,
+        skew_s=settings.clock.skew_s,
+    )
+    clock = LoopClock(belief.now)
+    payloads = Payloads(machine.machine_no)
+    journal, opening = open_journal(
+        machine.state_dir,
+        clock=clock,
+        announcer=payloads,
+        boot=boot,
+        skew_s=settings.clock.skew_s,
+        retention_days=machine.result_retention_days,
+    )
+    belief.newest = lambda: journal.newest_time
+    log.info("journal_open", extra={"fields": described(opening)})
+    try:
+        await journal.sync_lanes(config.cabinets(settings))
+        await Daemon(settings, journal, opening, clock, boot).run(stop)
+    except BaseException:
+        journal.abandon()
+        raise
+    await journal.close()
+    log.info("stopped_in_order")
+
+
+def described(opening: Opening) -> dict[str, object]:
+    return {
+        "birth": opening.birth,
+        "first": opening.first,
+        "lost": opening.lost,
+        "last_stop": opening.last_stop,
+        "set_aside": str(opening.set_aside or ""),
+    }
+
+
+class Daemon:
+    """The parts, wired; built inside the running loop."""
+
+    def __init__(
+        self,
+        settings: config.Settings,
+        journal: Journal,
+        opening: Opening,
+        clock: LoopClock,
+        boot: str,
+    ) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._opening = opening
+        self._clock = clock
+        machine = settings.machine
+        cabinets = config.cabinets(settings)
+        boards: list[Board] = [
+            make_board(table.name, table.protocol, table.port, config.board_options(table), clock)
+            for table in settings.boards
+        ]
+        self.dispenser = Dispenser(
+            cabinets,
+            boards,
+            journal,
+            clock,
+            Rules(
+                boot=boot,
+                late_drop_window_s=machine.late_drop_window_s,
+                lane_failure_limit=machine.lane_failure_limit,
+                enforce_stock=machine.enforce_stock,
+                resume_after_reboot=machine.resume_after_reboot,
+            ),
+            Limits(
+                max_units_per_order=machine.max_units_per_order,
+                max_queued_orders=machine.max_queued_orders,
+                max_parallel_cycles=machine.max_parallel_cycles,
+            ),
+        )
+        self.view = View(self.dispenser, journal, opening, clock, boot, self._uplink_counters)
+        self.uplink = Uplink(
+            mqtt_settings(settings),
+            IntakeSettings(
+                machine_no=machine.machine_no,
+                order_ttl_s=machine.order_ttl_s,
+                skew_s=int(settings.clock.skew_s),
+                max_units=machine.max_units_per_order,
+            ),
+            clock,
+            journal=journal,
+            desk=self.dispenser,
+            outbox=journal,
+            reports=StoredReports(journal),
+            view=self.view,
+            on_retained_state=self._retained_state,
+        )
+        self.operations = Operations(
+            machine.machine_no,
+            self.dispenser,
+            journal,
+            opening,
+            self.view,
+            clock,
+            self._broker,
+            {table.name: table.port for table in settings.boards},
+        )
+        self._longest_cycle_s = max(cabinet.cycle_timeout_s for cabinet in cabinets)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set and the orderly end is over."""
+        service = await start_service(
+            self.operations,
+            socket=self._settings.service.socket,
+            read_group=self._settings.service.read_group,
+            act_group=self._settings.service.act_group,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                parts = [
+                    group.create_task(part, name=name)
+                    for name, part in {
+                        "dispenser": self.dispenser.run(),
+                        "uplink": self.uplink.run(),
+                        "view": self.view.run(self._journal),
+                        "clock": self._watch_clock(),
+                        "watchdog": self._feed_watchdog(),
+                        "journal check": self._journal.background_check(),
+                        "retention": self._prune(),
+                    }.items()
+                ]
+                await self.dispenser.boards_known(BOARD_GRACE_S)
+                notify.ready(f"{self.view.mode()}, boards: {self._boards_in_words()}")
+                log.info("ready", extra={"fields": {"boards": self._boards_in_words()}})
+                await stop.wait()
+                await self._leave()
+                for part in parts:
+                    part.cancel()
+        finally:
+            await service.close()
+
+    async def _leave(self) -> None:
+        """The running cycle ends, what is known is published, and we say goodbye."""
+        notify.stopping("finishing the running cycle")
+        log.info("stopping", extra={"fields": {"cycles": len(self.dispenser.running())}})
+        if not await self.dispenser.drain(self._longest_cycle_s + DRAIN_MARGIN_S):
+            log.error("cycle_left_open", extra={"fields": {"remedy": "the next start settles it"}})
+        limit = self._clock.monotonic() + FLUSH_S
+        while self.uplink.session.connected and self._clock.monotonic() < limit:
+            if not any((await self._journal.waiting()).values()):
+                break
+            await self._clock.sleep(0.05)
+        await self.uplink.leave()
+
+    # ------------------------------------------------------------------ small tasks
+
+    async def _watch_clock(self) -> None:
+        """P13: a journal gets its birth once the clock is believed."""
+        while self._journal.birth is None:
+            if self._clock.believed():
+                await self._journal.believe()
+                log.info("clock_believed", extra={"fields": {"birth": self._journal.birth}})
+                self.dispenser.bell.ring()
+            else:
+                await self._clock.sleep(CLOCK_LOOK_S)
+
+    async def _feed_watchdog(self) -> None:
+        """Fed by the loop itself: a loop that hangs is what the watchdog is for."""
+        interval = notify.watchdog_interval_s()
+        while interval is not None:
+            notify.watchdog()
+            await self._clock.sleep(interval)
+
+    async def _prune(self) -> None:
+        while True:
+            try:
+                await self._journal.prune()
+            except JournalError as trouble:
+                log.warning("prune_failed", extra={"fields": {"error": str(trouble)}})
+            await self._clock.sleep(PRUNE_EVERY_S)
+
+    async def _retained_state(self, journal: int | None, last_seq: int | None) -> None:
+        """P13: another journal's state, or a later one of ours, tells of lost memory."""
+        if journal is None:
+            return
+        if not self._journal.is_restored(journal, last_seq or 0):
+            return
+        log.error(
+            "journal_lost_or_restored",
+            extra={"fields": {"theirs": journal, "ours": self._journal.birth}},
+        )
+        await self._journal.rebirth("retained_state")
+        await self.dispenser.floor.refresh()
+
+    # ------------------------------------------------------------------ for people
+
+    def _boards_in_words(self) -> str:
+        return ", ".join(
+            f"{name} {'up' if station.up else 'absent'}"
+            for name, station in self.dispenser.stations.items()
+        )
+
+    def _broker(self) -> shapes.BrokerStatus:
+        session = self.uplink.session
+        return {
+            "connected": session.connected,
+            "since": None,
+            "host": self._settings.mqtt.host,
+            "port": self._settings.mqtt_port,
+            "protocol": self._settings.mqtt.protocol,
+            "problem": "" if session.connected else session.last_error,
+        }
+
+    def _uplink_counters(self) -> Mapping[str, Any]:
+        return self.uplink.counters()
+
+
+def mqtt_settings(settings: config.Settings) -> MqttSettings:
+    mqtt = settings.mqtt
+    tls = None
+    if mqtt.tls is not None:
+        tls = TlsFiles(mqtt.tls.ca_file, mqtt.tls.cert_file, mqtt.tls.key_file)
+    return MqttSettings(
+        machine_no=settings.machine.machine_no,
+        host=mqtt.host,
+        port=settings.mqtt_port,
+        prefix=mqtt.prefix,
+        protocol=mqtt.protocol,
+        client_id=settings.mqtt_client_id,
+        keepalive_s=mqtt.keepalive_s,
+        session_expiry_s=mqtt.session_expiry_s,
+        username=mqtt.username,
+        password_file=mqtt.password_file,
+        tls=tls,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

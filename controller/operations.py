@@ -1,0 +1,306 @@
+"""What people and tools may ask of the running daemon, answered from heart and journal.
+
+Implements service.machine.Machine. Acting verbs write their audit row in the same
+transaction as their effect; this module only brings the heart's picture up to date
+afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from controller import __version__
+from controller.dispensing.dispenser import Dispenser
+from controller.dispensing.interfaces import Clock, LaneState
+from controller.dispensing.station import Station
+from controller.errors import Refused
+from controller.journal.journal import Journal
+from controller.journal.opening import Opening
+from controller.model import Cabinet, Finding, OrderKey, Outcome
+from controller.service import shapes
+from controller.uplink.requests import StoredMessage
+from controller.view import View
+
+HISTORY = 20
+"""Newest cycles of a lane that are shown: a lane's trouble shows in its last few."""
+
+
+class Operations:
+    def __init__(
+        self,
+        machine_no: str,
+        dispenser: Dispenser,
+        journal: Journal,
+        opening: Opening,
+        view: View,
+        clock: Clock,
+        broker: Callable[[], shapes.BrokerStatus],
+        ports: Mapping[str, str],
+    ) -> None:
+        """`ports`: board -> the configured port, for `link`."""
+        self._machine_no = machine_no
+        self._dispenser = dispenser
+        self._journal = journal
+        self._opening = opening
+        self._view = view
+        self._clock = clock
+        self._broker = broker
+        self._ports = ports
+
+    # ------------------------------------------------------------------ reading
+
+    async def status(self) -> Mapping[str, Any]:
+        floor = self._dispenser.floor
+        moving: list[shapes.MovingLane] = [
+            {
+                "channel": running.job.channel,
+                "cabinet": floor.cabinet_of(running.job.channel).name,
+                "board": floor.cabinet_of(running.job.channel).board,
+                "cycle_id": running.cycle_id,
+                "purpose": running.job.name,
+                "since": self._wall_of(running.started),
+            }
+            for running in self._dispenser.running()
+        ]
+        units = sum(
+            len(worker.queue) + (worker.current is not None)
+            for worker in self._dispenser.workers.values()
+        )
+        answer: shapes.Status = {
+            "mode": self._view.mode(),  # type: ignore[typeddict-item]
+            "machine_no": self._machine_no,
+            "version": __version__,
+            "since": self._view.since,
+            "moving": bool(moving),
+            "moving_lanes": moving,
+            "broker": self._broker(),
+            "boards": {
+                name: self._view.board(station)
+                for name, station in self._dispenser.stations.items()
+            },
+            "cabinets": self._view.cabinets(),
+            "open_orders": self._dispenser.open_orders(),
+            "open_units": units,
+            "outbox": dict(await self._journal.waiting()),
+            "last_stop": self._opening.last_stop,
+            "clock": {
+                "believed": self._clock.believed(),
+                "wall": self._clock.wall(),
+                "newest": self._journal.newest_time or None,
+            },
+            "journal": {
+                "birth": self._journal.birth,
+                "last_seq": self._journal.last_seq,
+                "writable": not floor.unwritable,
+                "problem": floor.unwritable,
+                "lost": self._opening.lost,
+                "set_aside": str(self._opening.set_aside) if self._opening.set_aside else None,
+            },
+        }
+        return answer
+
+    async def orders(self, limit: int, before: int | None) -> Mapping[str, Any]:
+        return await self._journal.orders(limit, before)
+
+    async def order(self, order_id: int, delivery_id: str | None) -> Mapping[str, Any]:
+        return {"orders": await self._journal.order(order_id, delivery_id)}
+
+    async def lanes(self) -> Mapping[str, Any]:
+        await self._dispenser.floor.refresh()
+        return {"lanes": [self._lane(state) for state in self._in_order()]}
+
+    async def lane(self, channel: str) -> Mapping[str, Any]:
+        await self._dispenser.floor.refresh()
+        state = self._dispenser.floor.lanes.get(channel)
+        if state is None:
+            raise Refused("unknown_channel", f"there is no lane {channel}; `vendctl lanes` lists")
+        return {**await self._journal.lane(channel, HISTORY), "lane": self._lane(state)}
+
+    async def link(self) -> Mapping[str, Any]:
+        return {"ports": [self._port(name, st) for name, st in self._dispenser.stations.items()]}
+
+    async def events(self, limit: int) -> Mapping[str, Any]:
+        return {"events": await self._journal.events(limit)}
+
+    # ------------------------------------------------------------------ acting
+
+    async def lane_enable(self, channel: str, reason: str, who: str) -> Mapping[str, Any]:
+        return await self._lane_acted(
+            channel, await self._journal.enable_lane(channel, reason, who)
+        )
+
+    async def lane_disable(self, channel: str, reason: str, who: str) -> Mapping[str, Any]:
+        return await self._lane_acted(
+            channel, await self._journal.disable_lane(channel, reason, who)
+        )
+
+    async def stock_set(self, channel: str, stock: int, who: str) -> Mapping[str, Any]:
+        lane = self._dispenser.floor.lanes.get(channel)
+        if lane is not None and stock > lane.lane.capacity:
+            message = f"lane {channel} holds {lane.lane.capacity} at most, not {stock}"
+            raise Refused("over_capacity", message)
+        return await self._lane_acted(channel, await self._journal.set_stock(channel, stock, who))
+
+    async def stock_fill(self, cabinet: str | None, who: str) -> Mapping[str, Any]:
+        if cabinet is not None:
+            self._cabinet(cabinet)
+        filled = await self._journal.fill(cabinet, who)
+        await self._dispenser.floor.refresh()
+        return {"lanes": [self._lane(state) for state in filled]}
+
+    async def cabinet_stop(self, name: str, reason: str, who: str) -> Mapping[str, Any]:
+        cabinet = self._cabinet(name)
+        await self._journal.stop_cabinet(name, reason, who)
+        await self._dispenser.floor.refresh()
+        return self._cabinet_acted(cabinet)
+
+    async def cabinet_start(self, name: str, who: str) -> Mapping[str, Any]:
+        cabinet = self._cabinet(name)
+        await self._journal.start_cabinet(name, who)
+        await self._dispenser.floor.refresh()
+        return self._cabinet_acted(cabinet)
+
+    async def board_accept(self, name: str, who: str) -> Mapping[str, Any]:
+        station = self._dispenser.stations.get(name)
+        if station is None:
+            names = ", ".join(self._dispenser.stations)
+            raise Refused("unknown_board", f"there is no board {name}; there is {names}")
+        if not station.out_of_service:
+            raise Refused("nothing_to_accept", f"board {name} is in service as it is")
+        await station.accept(who)
+        return {"name": name, "board": self._view.board(station)}
+
+    async def test_lane(
+        self, channel: str, cycles: int, who: str
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Steps as service.machine.Machine describes; a cycle that began is followed to its end."""
+        counts = dict.fromkeys(Outcome, 0)
+        for cycle in range(1, cycles + 1):
+            test_id = f"{int(self._clock.wall())}-{secrets.token_hex(4)}"
+            steps: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+            head = {"test_id": test_id, "cycle": cycle, "of": cycles, "channel": channel}
+
+            def told(
+                step: str,
+                detail: Mapping[str, Any],
+                steps: asyncio.Queue[Mapping[str, Any]] = steps,
+                head: Mapping[str, Any] = head,
+            ) -> None:
+                event = "started" if step == "cycle_opened" else "progress"
+                steps.put_nowait({"event": event, **head, "note": step, **detail})
+
+            vend = asyncio.create_task(self._dispenser.test(channel, test_id, who, told))
+            vend.add_done_callback(partial(_end_of, steps))
+            while step := await steps.get():
+                yield step
+            finding: Finding = await vend
+            counts[finding.outcome] += 1
+            yield {
+                "event": "outcome",
+                **head,
+                "outcome": finding.outcome.value,
+                "reason": finding.reason.value if finding.reason else None,
+                "evidence": finding.evidence.value,
+                "drops": finding.drops,
+            }
+            if finding.outcome is Outcome.UNKNOWN:
+                break  # something may hang there, or still turn: a person looks first
+        yield {"event": "finished", "channel": channel, **{str(k): n for k, n in counts.items()}}
+
+    # ------------------------------------------------------------------ shapes
+
+    def _wall_of(self, monotonic: float) -> float:
+        return self._clock.wall() - (self._clock.monotonic() - monotonic)
+
+    def _in_order(self) -> list[LaneState]:
+        lanes = self._dispenser.floor.lanes
+        cabinets = self._dispenser.floor.cabinets.values()
+        return [
+            lanes[lane.channel]
+            for cabinet in cabinets
+            for lane in cabinet.lanes
+            if lane.channel in lanes
+        ]
+
+    def _lane(self, state: LaneState) -> shapes.LaneView:
+        return {
+            "channel": state.lane.channel,
+            "cabinet": state.lane.cabinet,
+            "board": self._dispenser.floor.cabinet_of(state.lane.channel).board,
+            "number": state.lane.number,
+            "product_id": state.lane.product_id,
+            "capacity": state.lane.capacity,
+            "stock": state.stock,
+            "reserved": state.reserved,
+            "free": state.free,
+            "gone": state.gone,
+            "uncertain": state.uncertain,
+            "adjusted": state.adjusted,
+            "loaded": state.loaded,
+            "health": state.health.value,
+            "health_reason": state.health_reason,
+            "failures": state.failures,
+            "cycles": state.cycles,
+            "last_cycle_at": state.last_cycle_at,
+        }
+
+    async def _lane_acted(self, channel: str, state: LaneState) -> Mapping[str, Any]:
+        await self._dispenser.floor.refresh()
+        return {"lane": self._lane(self._dispenser.floor.lanes.get(channel, state))}
+
+    def _cabinet(self, name: str) -> Cabinet:
+        cabinet = self._dispenser.floor.cabinets.get(name)
+        if cabinet is None:
+            names = ", ".join(self._dispenser.floor.cabinets)
+            raise Refused("unknown_cabinet", f"there is no cabinet {name[:20]}; there is {names}")
+        return cabinet
+
+    def _cabinet_acted(self, cabinet: Cabinet) -> Mapping[str, Any]:
+        moving = self._dispenser.workers[cabinet.name].running is not None
+        view = self._view.cabinet(cabinet)
+        return {"name": cabinet.name, "cabinet": view, "moving": moving}
+
+    def _port(self, name: str, station: Station) -> shapes.PortView:
+        status = station.board.status()
+        counters = dict(status.counters)
+        trip: shapes.RoundTrip | None = None
+        if counters.get("round_trips"):
+            trip = {
+                "last": counters.pop("round_trip_last_us", 0) / 1000,
+                "mean": counters.pop("round_trip_mean_us", 0) / 1000,
+            }
+        return {
+            "board": name,
+            "protocol": station.board.protocol,
+            "port": self._ports.get(name, ""),
+            "up": station.up,
+            "since": self._wall_of(station.since),
+            "counters": counters,
+            "round_trip_ms": trip,
+            "resets": list(status.detail.get("resets", [])),
+            "problem": str(status.detail.get("problem", "")),
+        }
+
+
+def _end_of(steps: asyncio.Queue[Mapping[str, Any]], _vend: asyncio.Task[Finding]) -> None:
+    steps.put_nowait({})
+
+
+class StoredReports:
+    """What the journal stored, for `request/results` (uplink.requests.Reports)."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def of_order(
+        self, key: OrderKey, after: tuple[int, int], limit: int
+    ) -> Sequence[StoredMessage] | None:
+        found = await self._journal.messages_of(key, after, limit)
+        return None if found is None else [StoredMessage(*message) for message in found]
+
+    async def since(self, after: tuple[int, int], limit: int) -> Sequence[StoredMessage]:
+        return [StoredMessage(*found) for found in await self._journal.messages_since(after, limit)]

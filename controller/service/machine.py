@@ -1,0 +1,121 @@
+"""What the local service needs from the daemon: one Protocol, in three groups.
+
+The daemon's composition implements `Machine` on the heart and the journal; the
+service knows nothing else of it. Answers are JSON-able mappings whose shapes
+are spelled out in `controller.service.shapes`, named in each docstring here.
+
+Reading changes nothing. Acting methods take `who`, the user's name at the other
+end of the socket, which is journalled with the act (P6). A refusal is
+`errors.Refused(code, message)`; the codes that each method may use are listed,
+others are possible and are handed on as they stand. Every method may also raise
+`errors.JournalUnwritable` (P12). Channels arrive in canonical form (`A1`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Protocol
+
+
+class Machine(Protocol):
+    """The daemon, as a technician sees it."""
+
+    # ------------------------------------------------------------------ reading
+
+    async def status(self) -> Mapping[str, Any]:
+        """`shapes.Status`."""
+        ...
+
+    async def orders(self, limit: int, before: int | None) -> Mapping[str, Any]:
+        """`shapes.Orders`: the newest `limit` (1..500), older than the cursor `before`."""
+        ...
+
+    async def order(self, order_id: int, delivery_id: str | None) -> Mapping[str, Any]:
+        """`shapes.OrderDetails`; `delivery_id` None means every delivery of the order.
+
+        Refused: `unknown_order`.
+        """
+        ...
+
+    async def lanes(self) -> Mapping[str, Any]:
+        """`shapes.Lanes`, in the order of the settings."""
+        ...
+
+    async def lane(self, channel: str) -> Mapping[str, Any]:
+        """`shapes.LaneDetails`. Refused: `unknown_channel`."""
+        ...
+
+    async def link(self) -> Mapping[str, Any]:
+        """`shapes.Link`."""
+        ...
+
+    async def events(self, limit: int) -> Mapping[str, Any]:
+        """`shapes.Events`: the newest `limit` (1..500), oldest of them first."""
+        ...
+
+    # ------------------------------------------------------------------ acting
+
+    async def lane_enable(self, channel: str, reason: str, who: str) -> Mapping[str, Any]:
+        """`shapes.LaneActed`; failures in a row count from nought again.
+
+        Refused: `unknown_channel`.
+        """
+        ...
+
+    async def lane_disable(self, channel: str, reason: str, who: str) -> Mapping[str, Any]:
+        """`shapes.LaneActed`; kept over restarts. Refused: `unknown_channel`."""
+        ...
+
+    async def stock_set(self, channel: str, stock: int, who: str) -> Mapping[str, Any]:
+        """`shapes.LaneActed`; settles what was uncertain in the lane (P10).
+
+        Refused: `unknown_channel`, `cycle_open`, `over_capacity`.
+        """
+        ...
+
+    async def stock_fill(self, cabinet: str | None, who: str) -> Mapping[str, Any]:
+        """`shapes.LanesActed`: each lane of the cabinet (None: of all) holds its capacity.
+
+        Refused: `unknown_cabinet`, `cycle_open` (then nothing is changed).
+        """
+        ...
+
+    async def cabinet_stop(self, name: str, reason: str, who: str) -> Mapping[str, Any]:
+        """`shapes.CabinetActed`. Durable when it returns; no new cycle begins there.
+
+        A cycle that runs already goes on to its end: the answer's `moving` says so, and
+        a hand must wait for it. Refused: `unknown_cabinet`.
+        """
+        ...
+
+    async def cabinet_start(self, name: str, who: str) -> Mapping[str, Any]:
+        """`shapes.CabinetActed`. Ends every wait for a technician.
+
+        Refused: `unknown_cabinet`, `stock_unconfirmed` (after a lost journal each lane
+        needs `stock set` or `stock fill` first, P13).
+        """
+        ...
+
+    async def board_accept(self, name: str, who: str) -> Mapping[str, Any]:
+        """`shapes.BoardActed`. Refused: `unknown_board`, `nothing_to_accept`."""
+        ...
+
+    def test_lane(
+        self, channel: str, cycles: int, who: str
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
+        """A test vend of `cycles` cycles (1..20), one after the other (P6).
+
+        Yields `shapes.VendStep`s: for each cycle any number of `waiting` (none is open
+        yet), one `started`, any number of `progress`, one `outcome`; at the end of all
+        `finished`. An `outcome` is yielded when it is durable and the cycle closed.
+
+        The service closes the generator (`aclose`) only at a `waiting` or an `outcome`,
+        when the technician went away, so a cycle that began is always followed to its
+        end. Only the daemon's own stop (`Service.close` after its grace) cancels it
+        inside a cycle: what happens to that cycle is the daemon's matter.
+
+        Refused, before the first step: `unknown_channel`, `busy`, `cabinet_stopped`,
+        `board_offline`, `lane_empty`; between two cycles it may be raised too and ends
+        the stream.
+        """
+        ...

@@ -1,0 +1,193 @@
+"""What can be asked of the service: one table. Nothing here knows HTTP's wire.
+
+A route names its method, its path, the right that it takes, the shape of what it
+is given (query string of a reading, JSON body of an acting route) and the method
+of the Machine that answers. The path's `{fields}` are checked by the same shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+
+from controller.model import canonical_channel
+from controller.service.machine import Machine
+from controller.service.peers import Right
+
+PAGE = 500
+"""The most rows that one answer carries: a page of orders stays below 200 KiB."""
+
+TEST_CYCLES = 20
+"""The most cycles of one test vend: more than a lane holds, and an end to a typing mistake."""
+
+
+def _whole_number(value: Any) -> Any:
+    """A query string's or path's text as the int that it spells; anything else as it is."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:  # noqa: PLR2004 - digits of an int64
+        return int(value)
+    return value
+
+
+def _one_line(value: Any) -> Any:
+    """A person's words, without what could disturb a log or a terminal."""
+    if isinstance(value, str):
+        return "".join(sign if sign.isprintable() else " " for sign in value).strip()
+    return value
+
+
+Channel = Annotated[str, AfterValidator(canonical_channel)]
+Name = Annotated[str, BeforeValidator(_one_line), StringConstraints(min_length=1, max_length=64)]
+Reason = Annotated[str, BeforeValidator(_one_line), StringConstraints(max_length=200)]
+Limit = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=PAGE)]
+Cursor = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, lt=2**63)]
+OrderId = Annotated[int, BeforeValidator(_whole_number), Field(gt=0, lt=2**63)]
+
+
+class Asked(BaseModel):
+    """Strict: `"5"` is no number in a body, and a field nobody knows is a mistake."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Nothing(Asked):
+    pass
+
+
+class OrdersAsked(Asked):
+    limit: Limit = 20
+    before: Cursor | None = None
+
+
+class OrderAsked(Asked):
+    order_id: OrderId
+    delivery_id: Annotated[str, StringConstraints(max_length=32)] | None = None
+
+
+class EventsAsked(Asked):
+    limit: Limit = 50
+
+
+class LaneAsked(Asked):
+    channel: Channel
+
+
+class LaneReasoned(LaneAsked):
+    reason: Reason = ""
+
+
+class StockSet(LaneAsked):
+    stock: Annotated[int, Field(ge=0, le=10_000)]
+
+
+class StockFill(Asked):
+    cabinet: Name | None = None
+
+
+class Named(Asked):
+    name: Name
+
+
+class NamedReasoned(Named):
+    reason: Reason = ""
+
+
+class LaneTest(LaneAsked):
+    cycles: Annotated[int, Field(ge=1, le=TEST_CYCLES)] = 1
+
+
+Answer = Mapping[str, Any]
+Answers = Callable[[Machine, Any, str], Awaitable[Answer]]
+Streams = Callable[[Machine, Any, str], AsyncGenerator[Answer, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`answer` or `stream` takes the machine, the checked request, and the user's name."""
+
+    method: str
+    path: str
+    right: Right
+    asked: type[Asked]
+    answer: Answers | None = None
+    stream: Streams | None = None
+
+    def fields(self, parts: list[str]) -> dict[str, str] | None:
+        """The path's `{fields}` where it is this route's, else None."""
+        mine = self.path.strip("/").split("/")
+        if len(mine) != len(parts):
+            return None
+        found: dict[str, str] = {}
+        for pattern, part in zip(mine, parts, strict=True):
+            if pattern.startswith("{"):
+                found[pattern[1:-1]] = unquote(part)
+            elif pattern != part:
+                return None
+        return found
+
+
+def _reads(path: str, asked: type[Asked], answer: Answers) -> Route:
+    return Route("GET", path, Right.READ, asked, answer)
+
+
+def _acts(path: str, asked: type[Asked], answer: Answers) -> Route:
+    return Route("POST", path, Right.ACT, asked, answer)
+
+
+ROUTES: tuple[Route, ...] = (
+    _reads("/v1/status", Nothing, lambda m, _q, _w: m.status()),
+    _reads("/v1/orders", OrdersAsked, lambda m, q, _w: m.orders(q.limit, q.before)),
+    _reads(
+        "/v1/orders/{order_id}", OrderAsked, lambda m, q, _w: m.order(q.order_id, q.delivery_id)
+    ),
+    _reads("/v1/lanes", Nothing, lambda m, _q, _w: m.lanes()),
+    _reads("/v1/lanes/{channel}", LaneAsked, lambda m, q, _w: m.lane(q.channel)),
+    _reads("/v1/link", Nothing, lambda m, _q, _w: m.link()),
+    _reads("/v1/events", EventsAsked, lambda m, q, _w: m.events(q.limit)),
+    _acts(
+        "/v1/lanes/{channel}/enable",
+        LaneReasoned,
+        lambda m, q, who: m.lane_enable(q.channel, q.reason, who),
+    ),
+    _acts(
+        "/v1/lanes/{channel}/disable",
+        LaneReasoned,
+        lambda m, q, who: m.lane_disable(q.channel, q.reason, who),
+    ),
+    _acts(
+        "/v1/lanes/{channel}/stock",
+        StockSet,
+        lambda m, q, who: m.stock_set(q.channel, q.stock, who),
+    ),
+    _acts("/v1/stock/fill", StockFill, lambda m, q, who: m.stock_fill(q.cabinet, who)),
+    _acts(
+        "/v1/cabinets/{name}/stop",
+        NamedReasoned,
+        lambda m, q, who: m.cabinet_stop(q.name, q.reason, who),
+    ),
+    _acts("/v1/cabinets/{name}/start", Named, lambda m, q, who: m.cabinet_start(q.name, who)),
+    _acts("/v1/boards/{name}/accept", Named, lambda m, q, who: m.board_accept(q.name, who)),
+    Route(
+        "POST",
+        "/v1/lanes/{channel}/test",
+        Right.ACT,
+        LaneTest,
+        stream=lambda m, q, who: m.test_lane(q.channel, q.cycles, who),
+    ),
+)
+
+
+def routes_at(raw_path: str) -> list[tuple[Route, dict[str, str]]]:
+    """The routes of a path (still percent-encoded), whatever their method."""
+    parts = raw_path.strip("/").split("/")
+    return [(route, found) for route in ROUTES if (found := route.fields(parts)) is not None]

@@ -1,0 +1,289 @@
+"""The local service: HTTP/1.1 on a Unix socket, for vendctl and local tools.
+
+One request per connection. Every answer is JSON; every error is
+`{"error": code, "message": text}` and never a stack trace. What a peer can make us
+hold is bounded: connections, their age, the size of a request, the number of test
+vends. A peer that goes away stops nothing that began: an act is carried through,
+a test vend's running cycle is followed to its end (and no further one begins).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from controller.errors import (
+    BoardOffline,
+    BoardRefused,
+    ControllerError,
+    JournalError,
+    JournalUnwritable,
+    Refused,
+)
+from controller.service import socket_file
+from controller.service.connection import REQUEST_S, Connection, Door, connection_of
+from controller.service.machine import Machine
+from controller.service.peers import Admission, Peer, Right, name_of, own_uid, peer_of
+from controller.service.routes import Answer
+from controller.service.wire import Rejected, answer, asked, error, line, route_of
+
+logger = logging.getLogger("vending.service")
+
+MAX_STREAMS = 4
+"""Test vends wait for each other anyway; the rest is a mistake of a script."""
+
+ANSWER_S = 30.0
+"""The longest that reading the machine may take; beyond it the peer hears `timeout`."""
+
+WRITE_S = 10.0
+"""A peer that takes none of our bytes for so long has gone, as far as we care."""
+
+HEARTBEAT_S = 5.0
+"""An empty line in a quiet stream: shows that we live, and notices a peer that left."""
+
+FLUSH_S = 0.5
+"""At the stop: for answers that are being written. Local peers read in milliseconds."""
+
+AT_REST = {"waiting", "outcome"}
+"""Steps of a test vend after which no cycle of it is open: it may be left here."""
+
+STATUS_OF_REFUSAL: Mapping[str, HTTPStatus] = {
+    "unknown_order": HTTPStatus.NOT_FOUND,
+    "unknown_channel": HTTPStatus.NOT_FOUND,
+    "unknown_cabinet": HTTPStatus.NOT_FOUND,
+    "unknown_board": HTTPStatus.NOT_FOUND,
+}
+"""Any other code of a refusal is a 409: it is well asked, and not possible now."""
+
+FAILURES: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
+    (JournalUnwritable, HTTPStatus.SERVICE_UNAVAILABLE, "journal_unwritable"),
+    (JournalError, HTTPStatus.SERVICE_UNAVAILABLE, "journal_unreadable"),
+    (BoardOffline, HTTPStatus.CONFLICT, "board_offline"),
+    (BoardRefused, HTTPStatus.CONFLICT, "board_refused"),
+    (ControllerError, HTTPStatus.CONFLICT, "not_possible"),
+    (TimeoutError, HTTPStatus.GATEWAY_TIMEOUT, "timeout"),
+)
+"""What the machine may raise besides a refusal; the first that fits."""
+
+
+class PeerGone(ConnectionResetError):
+    """It closed its connection between its request and our first question about it."""
+
+
+class Service:
+    """A running service. `close` gives the socket back."""
+
+    def __init__(
+        self, machine: Machine, admission: Admission, path: Path, *, request_s: float = REQUEST_S
+    ) -> None:
+        self.machine = machine
+        self.admission = admission
+        self.path = path
+        self.door = Door(request_s)
+        self.closing = False
+        self.streams: set[asyncio.Task[Any]] = set()
+        self._http = web.Server(self._handle)
+        self._server: asyncio.Server | None = None
+        self._identity = (0, 0)
+
+    async def open(self, gid: int | None) -> None:
+        listener = socket_file.listen(self.path, gid)
+        self._identity = socket_file.identity_of(self.path)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(
+            lambda: Connection(self.door, self._http, loop), sock=listener
+        )
+
+    async def close(self, grace_s: float = 5.0) -> None:
+        """No new request; streams end after their running cycle, or after `grace_s`."""
+        self.closing = True
+        socket_file.remove(self.path, self._identity)
+        if self._server is not None:
+            self._server.close()
+        if self.streams:
+            await asyncio.wait(set(self.streams), timeout=grace_s)
+        self._http.pre_shutdown()
+        await self._http.shutdown(FLUSH_S)
+
+    # -------------------------------------------------------------- one request
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Every answer closes its connection: no peer holds one for later."""
+        try:
+            response = await self._answer(request)
+        except PeerGone:
+            raise  # aiohttp ends such a connection quietly
+        except Exception as failure:  # noqa: BLE001 - the last wall before the peer
+            response = error(*_told(failure))
+        response.force_close()
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        route, fields = route_of(request)
+        peer = _peer_of(request)
+        if not self.admission.allows(peer, route.right):
+            message = self.admission.refusal(peer, route.right)
+            _note("denied", peer, request, right=str(route.right))
+            raise Rejected(HTTPStatus.FORBIDDEN, "forbidden", message)
+        if self.closing:
+            raise Rejected(
+                HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the daemon is stopping"
+            )
+        given = await asked(request, route, fields)
+        connection = connection_of(request)
+        connection.live_for(None if route.stream else ANSWER_S + WRITE_S)
+        who = name_of(peer.uid)
+        if route.right is Right.ACT:
+            _note("asked_to_act", peer, request, asked=given.model_dump_json())
+        if route.stream is not None:
+            return await self._stream(request, route.stream(self.machine, given, who))
+        assert route.answer is not None  # noqa: S101 - a route has one of the two
+        # An act is not bounded in time: one that was cut in the middle has no honest answer.
+        async with asyncio.timeout(None if route.right is Right.ACT else ANSWER_S):
+            return answer(await route.answer(self.machine, given, who))
+
+    # -------------------------------------------------------------- a test vend
+
+    async def _stream(
+        self, request: web.BaseRequest, steps: AsyncGenerator[Answer, None]
+    ) -> web.StreamResponse:
+        if len(self.streams) >= MAX_STREAMS:
+            await steps.aclose()
+            raise Rejected(
+                HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many test vends run: wait for them"
+            )
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
+        self.streams.add(task)
+        try:
+            async with contextlib.aclosing(steps):
+                return await self._follow(request, steps)
+        finally:
+            self.streams.discard(task)
+
+    async def _follow(
+        self, request: web.BaseRequest, steps: AsyncGenerator[Answer, None]
+    ) -> web.StreamResponse:
+        """Hand each step on as a line; a peer that left is no reason to leave a cycle."""
+        first = await anext(steps, None)  # a refusal here is an answer of its own
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        response.force_close()
+        listening = await _writes(response.prepare(request))
+        step: Answer | None = first
+        while step is not None:
+            listening = listening and await _writes(response.write(line(step)))
+            left = self.closing or not _there(request, listening)
+            if left and step.get("event") in AT_REST:
+                break
+            following = asyncio.ensure_future(_next(steps))
+            listening = await self._wait(following, response, listening=listening)
+            step = following.result()
+        if listening:
+            await _writes(response.write_eof())
+        return response
+
+    async def _wait(
+        self,
+        following: asyncio.Future[Answer | None],
+        response: web.StreamResponse,
+        *,
+        listening: bool,
+    ) -> bool:
+        """Until the next step is here; whether the peer still listens then."""
+        try:
+            while not following.done():
+                await asyncio.wait({following}, timeout=HEARTBEAT_S)
+                if listening and not following.done():
+                    listening = await _writes(response.write(b"\n"))
+        except asyncio.CancelledError:
+            following.cancel()
+            await asyncio.wait({following})  # a generator is closed only when it stands still
+            raise
+        return listening
+
+
+async def start_service(
+    machine: Machine, *, socket: Path, read_group: str, act_group: str
+) -> Service:
+    """Listen on `socket` and answer for `machine`.
+
+    Groups are looked up now; one that the system lacks is warned of and admits nobody.
+    Raises `socket_file.SocketUnusable` (a ControllerError) with the remedy.
+    """
+    read_gid = socket_file.group_id(read_group)
+    admission = Admission(
+        own_uid=own_uid(),
+        read_group=read_group,
+        read_gid=read_gid,
+        act_group=act_group,
+        act_gid=socket_file.group_id(act_group),
+    )
+    service = Service(machine, admission, socket)
+    await service.open(read_gid)
+    return service
+
+
+# --------------------------------------------------------------------------- pieces
+
+
+def _peer_of(request: web.BaseRequest) -> Peer:
+    sock = None if request.transport is None else request.transport.get_extra_info("socket")
+    try:
+        if sock is not None:
+            return peer_of(sock)
+    except OSError:
+        pass  # gone between its request and our question
+    raise PeerGone
+
+
+def _told(failure: Exception) -> tuple[HTTPStatus, str, str]:
+    """What a peer hears of a failure: status, code, sentence. A bug goes to the log as well."""
+    if isinstance(failure, Refused):
+        status = STATUS_OF_REFUSAL.get(failure.code, HTTPStatus.CONFLICT)
+        return status, failure.code, str(failure)
+    if isinstance(failure, Rejected):
+        return failure.status, failure.code, str(failure)
+    for kind, status, code in FAILURES:
+        if isinstance(failure, kind):
+            return status, code, str(failure) or f"no answer within {ANSWER_S:g} s"
+    logger.error("request_failed", exc_info=failure)
+    return (
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal",
+        "the daemon failed at this request; its log says how: journalctl -u vending-controller",
+    )
+
+
+def _note(event: str, peer: Peer, request: web.BaseRequest, **more: str) -> None:
+    fields = {"who": name_of(peer.uid), "uid": peer.uid, "path": request.path[:200], **more}
+    logger.info(event, extra={"fields": fields})
+
+
+async def _next(steps: AsyncGenerator[Answer, None]) -> Answer | None:
+    """The next step; None at the end. A refusal between two cycles is a last line."""
+    try:
+        return await anext(steps, None)
+    except Exception as failure:  # noqa: BLE001 - the answer has begun: its last line says so
+        _status, code, message = _told(failure)
+        return {"event": "refused", "error": code, "message": message}
+
+
+async def _writes(writing: Any) -> bool:
+    """False when the peer is gone, or takes nothing any more."""
+    try:
+        async with asyncio.timeout(WRITE_S):
+            await writing
+    except (ConnectionError, TimeoutError, RuntimeError):
+        return False  # RuntimeError: how older aiohttp says "closing transport"
+    return True
+
+
+def _there(request: web.BaseRequest, listening: bool) -> bool:  # noqa: FBT001 - read at one place
+    return listening and request.transport is not None and not request.transport.is_closing()

@@ -1,0 +1,338 @@
+"""The shape of every answer of the local service. Public: `vendctl --json` prints these.
+
+Fields may be added; none is renamed or removed. Times named `…_at`, `since` and
+`wall` are Unix seconds (floats allowed), durations end in `_s` or `_ms`. `None`
+means not known or not so. Text that came from a board or a person may hold
+anything printable. TypedDicts, so that an implementation may be checked by mypy
+or, at test time, by `pydantic.TypeAdapter(Status).validate_python(answer)`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+# --------------------------------------------------------------------------- status
+
+
+class MovingLane(TypedDict):
+    """A cycle that is open now: its motor may turn."""
+
+    channel: str
+    cabinet: str
+    board: str
+    cycle_id: int
+    """0 while it is not known yet."""
+    purpose: str
+    """`1111111/17332#2` (order/delivery#unit), or `test <test_id>`."""
+    since: float
+
+
+class BrokerStatus(TypedDict):
+    connected: bool
+    since: float | None
+    """Since when it is connected, or gone; None: never was."""
+    host: str
+    port: int
+    protocol: str
+    """5 or 3.1.1."""
+    problem: str
+    """Why the last connection ended or failed; empty when all is well."""
+
+
+class BoardView(TypedDict):
+    protocol: str
+    up: bool
+    text: str
+    """What the board tells of itself, cut to 200 characters."""
+    eye: str
+    """clear, blocked, faulty, absent, unverified."""
+    door: str
+    """open, closed, unknown."""
+    temperature_c: float | None
+    quarantined_until_s: float | None
+    """Seconds until P5's quarantine ends at the latest; None: not quarantined."""
+    out_of_service: str
+    """Why it waits for a technician (`board_swapped`, …); empty: it does not."""
+
+
+class CabinetView(TypedDict):
+    kind: str
+    """track, spiral, locker."""
+    board: str
+    state: Literal["ready", "running", "stopped", "out_of_service"]
+    """stopped: by a technician or waiting for one. out_of_service: its board is."""
+    reason: str
+    """Why it does not sell; empty when it does."""
+    eye: str
+    lanes: int
+    lanes_ok: int
+    """Lanes whose health is ok and whose stock is not 0."""
+
+
+class ClockView(TypedDict):
+    believed: bool
+    wall: float
+    newest: float | None
+    """The newest time that was written under a believed clock."""
+
+
+class JournalView(TypedDict):
+    birth: int | None
+    """The `journal` of every message; None until the clock is believed (P13)."""
+    last_seq: int
+    writable: bool
+    problem: str
+    """Why it is not writable; empty when it is."""
+    lost: bool
+    """It was begun anew because an older one was lost, damaged or restored."""
+    set_aside: str | None
+    """Where the damaged one lies."""
+
+
+class Status(TypedDict):
+    mode: Literal["ready", "dispensing", "degraded", "service", "out_of_service"]
+    machine_no: str
+    version: str
+    since: float
+    """Start of the daemon."""
+    moving: bool
+    moving_lanes: list[MovingLane]
+    broker: BrokerStatus
+    boards: dict[str, BoardView]
+    cabinets: dict[str, CabinetView]
+    open_orders: int
+    open_units: int
+    outbox: dict[str, int]
+    """Messages that the broker does not have yet: `result`, `order`, `event`."""
+    last_stop: str
+    """clean, crash, power, watchdog."""
+    clock: ClockView
+    journal: JournalView
+
+
+# --------------------------------------------------------------------------- orders
+
+
+class OrderSummary(TypedDict):
+    row: int
+    """A cursor for `before`."""
+    order_id: int
+    delivery_id: str
+    trade_id: str
+    status: str
+    """accepted, rejected, cancelled, finished."""
+    code: str
+    """Empty, or the code of its rejection or cancel."""
+    units: int
+    delivered: int
+    not_delivered: int
+    unknown: int
+    waiting: int
+    running: int
+    at: float
+    """When it was accepted or rejected."""
+
+
+class Orders(TypedDict):
+    orders: list[OrderSummary]
+    """Newest first."""
+    next_before: int | None
+    """`before` for the next page; None: there is none."""
+
+
+class TraceStep(TypedDict):
+    at: float
+    event: str
+    frame: str
+    """Its bytes as hex; empty for an event without a frame."""
+
+
+class CycleView(TypedDict):
+    cycle_id: int
+    board: str
+    lane: int
+    """The board's own number."""
+    channel: str
+    purpose: str
+    opened_at: float
+    closed_at: float | None
+    outcome: str | None
+    reason: str | None
+    evidence: str | None
+    quarantined: bool
+    trace: list[TraceStep]
+
+
+class UnitView(TypedDict):
+    unit: int
+    product_id: int
+    channel: str
+    record_id: int | None
+    state: Literal["waiting", "running", "decided"]
+    outcome: str | None
+    reason: str | None
+    evidence: str | None
+    revision: int
+    cycles: list[CycleView]
+
+
+class MessageView(TypedDict):
+    """A row of the outbox that belongs to the order."""
+
+    topic: str
+    journal: int | None
+    seq: int | None
+    sent_at: float | None
+    """None: the broker does not have it yet."""
+
+
+class OrderDetail(OrderSummary):
+    executed: str
+    """no, yes, unknown."""
+    revision: int
+    issued_at: float
+    expires_at: float
+    pruned: bool
+    """Its details are past the retention: `unit_list` and `messages` are empty."""
+    unit_list: list[UnitView]
+    messages: list[MessageView]
+
+
+class OrderDetails(TypedDict):
+    orders: list[OrderDetail]
+    """One per delivery; never empty."""
+
+
+# --------------------------------------------------------------------------- lanes
+
+
+class LaneView(TypedDict):
+    channel: str
+    cabinet: str
+    board: str
+    number: int
+    product_id: int
+    capacity: int
+    stock: int
+    reserved: int
+    free: int
+    gone: int
+    uncertain: int
+    adjusted: int
+    loaded: int
+    """P10: stock + gone + uncertain + adjusted = loaded."""
+    health: str
+    """ok, suspended, disabled, unresolved."""
+    health_reason: str
+    failures: int
+    """Failures in a row."""
+    cycles: int
+    last_cycle_at: float | None
+
+
+class Lanes(TypedDict):
+    lanes: list[LaneView]
+
+
+class LaneDetails(TypedDict):
+    lane: LaneView
+    history: list[CycleView]
+    """Its newest cycles (20 at most), newest first; `trace` may be empty here."""
+
+
+# --------------------------------------------------------------------------- link, events
+
+
+class RoundTrip(TypedDict):
+    last: float
+    mean: float
+    max: NotRequired[float]
+
+
+class Reset(TypedDict):
+    at: float
+    cause: str
+
+
+class PortView(TypedDict):
+    board: str
+    protocol: str
+    port: str
+    up: bool
+    since: float | None
+    """Since when it is up, or down; None: it never was up."""
+    counters: dict[str, int]
+    """frames_in, frames_out, bad_checks, resends, opens, losses, … as the driver counts."""
+    round_trip_ms: RoundTrip | None
+    resets: list[Reset]
+    """Restarts of the board that were noticed, newest last (20 at most)."""
+    problem: str
+
+
+class Link(TypedDict):
+    ports: list[PortView]
+
+
+class EventView(TypedDict):
+    event_seq: int
+    at: float
+    kind: str
+    detail: dict[str, Any]
+    sent: bool
+
+
+class Events(TypedDict):
+    events: list[EventView]
+
+
+# --------------------------------------------------------------------------- acting
+
+
+class LaneActed(TypedDict):
+    lane: LaneView
+    """As it is now."""
+
+
+class LanesActed(TypedDict):
+    lanes: list[LaneView]
+    """Those that were filled."""
+
+
+class CabinetActed(TypedDict):
+    name: str
+    cabinet: CabinetView
+    moving: bool
+    """One of its motors may still turn."""
+
+
+class BoardActed(TypedDict):
+    name: str
+    board: BoardView
+
+
+class VendStep(TypedDict):
+    """One line of a test vend's stream."""
+
+    event: Literal["waiting", "started", "progress", "outcome", "finished", "refused"]
+    test_id: NotRequired[str]
+    cycle: NotRequired[int]
+    """1..of."""
+    of: NotRequired[int]
+    channel: NotRequired[str]
+    cycle_id: NotRequired[int]
+    note: NotRequired[str]
+    """waiting: for what. progress: what was learned (acknowledged, moving, …)."""
+    frame: NotRequired[str]
+    outcome: NotRequired[str | None]
+    reason: NotRequired[str | None]
+    evidence: NotRequired[str]
+    drops: NotRequired[int]
+    delivered: NotRequired[int]
+    """finished: how many cycles ended so."""
+    not_delivered: NotRequired[int]
+    unknown: NotRequired[int]
+    error: NotRequired[str]
+    """refused: the code; written by the service, never by the machine."""
+    message: NotRequired[str]

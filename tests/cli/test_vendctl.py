@@ -1,0 +1,432 @@
+"""vendctl as a process: exit codes, streams, JSON, confirmation, troubles told to people."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller.cli.main import VERBS
+from controller.errors import JournalUnwritable, Refused
+from controller.service.server import Service
+from tests.cli.conftest import Ran, Vendctl
+from tests.service.memory_machine import MemoryMachine, board_view, order_detail, status_view
+
+pytestmark = pytest.mark.system
+
+ME = getpass.getuser()
+
+READING = [
+    (["status"], "status"),
+    (["orders", "--limit", "5"], "orders"),
+    (["order", "1111111/1733200000000017"], "order"),
+    (["link"], "link"),
+    (["events"], "events"),
+]
+
+
+@pytest.mark.parametrize(("verb", "answer"), READING)
+async def test_reading_prints_the_daemons_json_and_nothing_else(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl, verb: list[str], answer: str
+) -> None:
+    ran = await vendctl(*verb, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert json.loads(ran.out) == machine.answers[answer]
+
+
+@pytest.mark.parametrize("verb", [*(verb for verb, _ in READING), ["lanes"], ["lane", "a020"]])
+async def test_pages_fit_60_columns_and_have_no_colour_off_a_terminal(
+    service: Service, vendctl: Vendctl, verb: list[str]
+) -> None:
+    ran = await vendctl(*verb)
+    assert ran.code == 0, ran.err
+    assert ran.out.strip()
+    assert "\x1b" not in ran.out
+    too_wide = [line for line in ran.out.splitlines() if len(line) > 60]
+    assert too_wide == []
+
+
+ACTING = [
+    (["lane", "enable", "A20"], ("lane_enable", "A20", "", ME)),
+    (["lane", "disable", "A20", "--reason", "bent"], ("lane_disable", "A20", "bent", ME)),
+    (["stock", "set", "a20", "7"], ("stock_set", "A20", 7, ME)),
+    (["stock", "fill"], ("stock_fill", None, ME)),
+    (["stock", "fill", "A"], ("stock_fill", "A", ME)),
+    (["cabinet", "stop", "A", "--reason", "hand"], ("cabinet_stop", "A", "hand", ME)),
+    (["cabinet", "start", "A"], ("cabinet_start", "A", ME)),
+    (["board", "accept", "main"], ("board_accept", "main", ME)),
+]
+
+
+@pytest.mark.parametrize(("verb", "act"), ACTING)
+async def test_acting_verbs_act_with_yes_and_only_then(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl, verb: list[str], act: tuple
+) -> None:
+    refused = await vendctl(*verb)
+    assert refused.code == 2
+    assert "--yes" in refused.err, "the remedy"
+    assert machine.acts == []
+    done = await vendctl("--yes", *verb, "--json")
+    assert done.code == 0, done.err
+    assert machine.acts == [act]
+    assert isinstance(json.loads(done.out), dict)
+
+
+async def test_a_cabinet_that_still_moves_is_said_at_once(
+    service: Service, vendctl: Vendctl
+) -> None:
+    ran = await vendctl("cabinet", "stop", "A", "--yes")
+    assert ran.code == 0
+    assert "may still turn" in ran.err
+
+
+# --------------------------------------------------------------------------- bad news
+
+
+async def test_status_exits_1_and_names_what_is_wrong(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    machine.answers["status"] = status_view(
+        mode="degraded",
+        moving=True,
+        moving_lanes=[
+            {
+                "channel": "A3",
+                "cabinet": "A",
+                "board": "main",
+                "cycle_id": 9,
+                "purpose": "1111111#2",
+                "since": 1_790_000_000,
+            }
+        ],
+        boards={"main": board_view(up=False, text="\x1b[2Jevil\nboard")},
+        broker={"connected": False, "since": None, "host": "h", "port": 1, "problem": "refused"},
+    )
+    ran = await vendctl("status")
+    assert ran.code == 1
+    assert ran.out.splitlines()[0].startswith("MOVING: lane A3 for 1111111#2")
+    assert "! board main: no link" in ran.out
+    assert "! broker: not connected (refused)" in ran.out
+    assert "\x1b" not in ran.out, "a board's text moves no cursor"
+
+
+async def test_the_first_line_says_that_nothing_moves(service: Service, vendctl: Vendctl) -> None:
+    assert (await vendctl("status")).out.splitlines()[0] == "Nothing moves."
+
+
+async def test_an_order_that_did_not_all_arrive_is_bad_news(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    machine.answers["order"] = {"orders": [order_detail(delivered=0, unknown=1)]}
+    ran = await vendctl("order", "1111111")
+    assert ran.code == 1
+    assert "fa fb 06 04 01 1e" in ran.out, "raw beside interpreted"
+    assert machine.acts[-1] == ("order", 1111111, None)
+
+
+async def test_a_sick_lane_is_bad_news(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    machine.lane_views["A20"]["health"] = "suspended"
+    assert (await vendctl("lanes")).code == 1
+    assert (await vendctl("lane", "A20")).code == 1
+    assert (await vendctl("lane", "A1")).code == 0
+
+
+async def test_what_does_not_exist_is_bad_news_to_read_and_refused_to_act(
+    service: Service, vendctl: Vendctl
+) -> None:
+    read = await vendctl("lane", "Z9", "--json")
+    assert read.code == 1
+    assert json.loads(read.out)["error"] == "unknown_channel"
+    assert (await vendctl("order", "2")).code == 1
+    assert (await vendctl("lane", "enable", "Z9", "--yes")).code == 4
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [Refused("cycle_open", "a cycle of A20 runs: wait"), JournalUnwritable("the disk is full")],
+)
+async def test_a_refusal_exits_4_with_its_reason(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl, failure: Exception
+) -> None:
+    machine.failure = failure
+    ran = await vendctl("stock", "set", "A20", "7", "--yes")
+    assert ran.code == 4
+    assert str(failure) in ran.err
+    assert ran.out == ""
+
+
+# --------------------------------------------------------------------------- wrong usage
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["stok"],
+        ["stock"],
+        ["stock", "set", "A20"],
+        ["stock", "set", "A20", "-1"],
+        ["stock", "set", "20", "1"],
+        ["lane"],
+        ["lane", "enable"],
+        ["lane", "A20", "A21"],
+        ["lane", "A20", "--reason", "why"],
+        ["order", "abc"],
+        ["orders", "--limit", "0"],
+        ["test", "A20", "--cycles", "21"],
+        ["status", "--lang", "tlh"],
+        ["status", "--timeout", "0"],
+    ],
+)
+async def test_wrong_usage_exits_2_and_asks_nobody(vendctl: Vendctl, words: list[str]) -> None:
+    ran = await vendctl(*words)
+    assert ran.code == 2, "no daemon runs here: 3 would mean that it was asked"
+    assert "usage:" in ran.err
+    assert ran.out == ""
+
+
+async def test_help_shows_an_example_per_verb_and_the_exit_codes(vendctl: Vendctl) -> None:
+    ran = await vendctl("--help")
+    assert ran.code == 0
+    for verb in VERBS:
+        for line in verb.lines:
+            assert line.usage in ran.out
+            assert line.example in ran.out
+    for code in ("0", "1", "2", "3", "4", "5"):
+        assert f"\n  {code}  " in ran.out
+    own = await vendctl("cabinet", "stop", "--help")
+    assert "vendctl cabinet stop A --reason refill" in own.out
+
+
+# --------------------------------------------------------------------------- unreachable
+
+
+async def test_no_socket_exits_3_and_says_which_and_what_to_do(
+    vendctl: Vendctl, socket_dir: Path
+) -> None:
+    ran = await vendctl("status", "--json", "--socket", str(socket_dir / "other.sock"))
+    assert ran.code == 3
+    assert str(socket_dir / "other.sock") in ran.err
+    assert "systemctl start vending-controller" in ran.err
+    assert json.loads(ran.out)["error"] == "unreachable"
+
+
+async def test_a_dead_daemons_socket_exits_3(vendctl: Vendctl, socket_dir: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(socket_dir / "control.sock"))
+    ran = await vendctl("status")
+    assert ran.code == 3
+    assert "nobody listens" in ran.err
+
+
+async def test_something_else_on_the_socket_exits_3(vendctl: Vendctl, socket_dir: Path) -> None:
+    async def speak(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        writer.close()
+
+    path = str(socket_dir / "control.sock")
+    async with await asyncio.start_unix_server(speak, path):
+        ran = await vendctl("status")
+    assert ran.code == 3
+    assert "Traceback" not in ran.err
+
+
+async def test_silence_exits_5_and_admits_the_doubt(vendctl: Vendctl, socket_dir: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(socket_dir / "control.sock"))
+        deaf.listen(8)
+        read = await vendctl("status", "--timeout", "0.2")
+        act = await vendctl("stock", "fill", "--yes", "--timeout", "0.2")
+    assert (read.code, act.code) == (5, 5)
+    assert "may still have been done" not in read.err
+    assert "may still have been done" in act.err
+
+
+AS_NOBODY = """
+import os, sys
+from controller.cli.main import main, parser
+parser().format_help()  # what is imported late, now: nobody may not enter every Python's home
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becoming another user takes root")
+async def test_no_permission_exits_3_and_names_the_group(
+    service: Service, environment: dict[str, str], socket_dir: Path
+) -> None:
+    async def as_nobody() -> Ran:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            AS_NOBODY,
+            "status",
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(child.communicate(), 20)
+        return Ran(child.returncode or 0, out.decode(), err.decode())
+
+    ran = await as_nobody()
+    assert ran.code == 3
+    assert "usermod -aG games" in ran.err
+    os.chmod(socket_dir / "control.sock", 0o666)  # noqa: PTH101, S103
+    ran = await as_nobody()
+    assert ran.code == 4, "connected, and refused by the service"
+    assert "usermod -aG games" in ran.err
+    os.chmod(socket_dir, 0o700)  # noqa: PTH101
+    ran = await as_nobody()
+    assert ran.code == 3
+    assert "may not enter" in ran.err
+
+
+# --------------------------------------------------------------------------- test vends
+
+
+async def test_p6_a_test_vend_shows_its_steps_and_a_table(
+    service: Service, vendctl: Vendctl
+) -> None:
+    ran = await vendctl("test", "a20", "--cycles", "2", "--yes")
+    assert ran.code == 0
+    assert "1/2 the motor is told to turn" in ran.err
+    assert "1/2 moving" in ran.err
+    assert "[fa fb 04]" in ran.err
+    table = ran.out.splitlines()
+    assert table[0].split() == ["CYCLE", "OUTCOME", "EVIDENCE", "DROPS", "REASON"]
+    assert [line.split()[:2] for line in table[1:]] == [["1", "delivered"], ["2", "delivered"]]
+
+
+async def test_a_test_vend_in_json_is_a_step_a_line(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    machine.outcome = "not_delivered"
+    ran = await vendctl("test", "A20", "--yes", "--json")
+    assert ran.code == 1, "it did not deliver"
+    events = [json.loads(line)["event"] for line in ran.out.splitlines()]
+    assert events == ["started", "progress", "progress", "outcome", "finished"]
+
+
+async def test_p6_ctrl_c_says_what_becomes_of_the_cycle_and_no_other_begins(
+    service: Service, machine: MemoryMachine, environment: dict[str, str]
+) -> None:
+    machine.hold.clear()
+    child = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "controller.cli.main", "test", "A20", "--cycles", "3", "--yes"],
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert child.stderr is not None
+    async with asyncio.timeout(15):
+        await child.stderr.readuntil(b"moving")
+    child.send_signal(signal.SIGINT)
+    _out, err = await asyncio.wait_for(child.communicate(), 15)
+    assert child.returncode == 130
+    assert b"No further cycle begins" in err
+    assert b"Traceback" not in err
+    machine.hold.set()
+    async with asyncio.timeout(5):
+        while machine.vends_open:  # noqa: ASYNC110 - the kernel tells the service of the close
+            await asyncio.sleep(0.01)
+    assert [act[:3] for act in machine.acts] == [
+        ("cycle_started", "A20", 1),
+        ("cycle_closed", "A20", 1),
+    ]
+
+
+# --------------------------------------------------------------------------- a person at a terminal
+
+
+@pytest.mark.parametrize(("typed", "code"), [(b"y\n", 0), (b"n\n", 4), (b"\n", 4)])
+async def test_a_person_is_asked_once(
+    service: Service,
+    machine: MemoryMachine,
+    environment: dict[str, str],
+    typed: bytes,
+    code: int,
+) -> None:
+    ours, theirs = pty.openpty()
+    child = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "controller.cli.main", "lane", "enable", "A20"],
+        env=environment,
+        stdin=theirs,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(theirs)
+    os.write(ours, typed)
+    _out, err = await asyncio.wait_for(child.communicate(), 15)
+    os.close(ours)
+    assert child.returncode == code
+    assert err.count(b"[y/N]") == 1
+    assert b"lets lane A20 sell again" in err, "it says what it will do before it asks"
+    assert bool(machine.acts) == (code == 0)
+
+
+@pytest.mark.parametrize(("more", "coloured"), [({}, 1), ({"NO_COLOR": "1"}, 0)])
+async def test_colour_on_a_terminal_unless_no_color(
+    service: Service, environment: dict[str, str], more: dict[str, str], coloured: int
+) -> None:
+    ours, theirs = pty.openpty()
+    child = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "controller.cli.main", "status"],
+        env={**environment, "TERM": "xterm", **more},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=theirs,
+    )
+    assert await asyncio.wait_for(child.wait(), 15) == 0
+    os.close(theirs)
+    shown = os.read(ours, 65536)
+    os.close(ours)
+    assert b"Nothing moves." in shown
+    assert (b"\x1b[" in shown) == bool(coloured)
+
+
+async def test_a_reader_that_has_enough_is_no_error(
+    service: Service, environment: dict[str, str]
+) -> None:
+    child = await asyncio.create_subprocess_exec(
+        *["sh", "-c", f"{sys.executable} -m controller.cli.main events | true"],
+        env=environment,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _out, err = await asyncio.wait_for(child.communicate(), 15)
+    assert err == b""
+
+
+# --------------------------------------------------------------------------- config, imports
+
+
+async def test_config_check_needs_no_daemon(vendctl: Vendctl, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[machine]\nmachine_no = "12"\n')
+    ran = await vendctl("config", "check", str(file))
+    assert ran.code == 1
+    assert "machine_no" in ran.out
+    as_json = await vendctl("config", "check", str(file), "--json")
+    assert as_json.code == 1
+    told = json.loads(as_json.out)
+    assert told["file"] == str(file)
+    assert told["errors"]
+
+
+def test_starting_it_loads_neither_aiohttp_nor_pydantic_nor_asyncio() -> None:
+    """On a small board each costs more than all of vendctl."""
+    code = (
+        "import sys, controller.cli.main; "
+        "print({'aiohttp', 'pydantic', 'asyncio'} & sys.modules.keys())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
