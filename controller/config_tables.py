@@ -170,6 +170,12 @@ class XyTable(BoardTable):
     resend_same_packno: Annotated[int, Field(ge=0, le=4)] = 0
     """Resends of an unacknowledged drive: only for firmware known to drop duplicates (P1)."""
     elevator: bool = False
+    door_means: Literal["unknown", "nonzero_open", "nonzero_closed"] = "unknown"
+    """How the door byte of the machine status 52 is to be read."""
+    poll_ms: Annotated[int, Field(ge=100, le=2000)] = 200
+    """The interval that the board polls in; 2000 is the protocol's longest."""
+    status_every_s: Annotated[int, Field(ge=0, le=3600)] = 60
+    """How often the machine status is asked for; 0: never."""
 
 
 BOARD_TABLES: dict[str, type[BoardTable]] = {"vbp": VbpTable, "xy": XyTable}

@@ -1,9 +1,9 @@
-"""Why the daemon stopped the last time: written when it has, read at the next start.
+"""Why the daemon stopped: written after its end, read by the journal at the next start.
 
 systemd runs `vendingd --record-stop` after every end of the service
 (ExecStopPost=), also after a crash, and tells the reason in the environment
-(systemd.exec(5), $SERVICE_RESULT). The file is taken away when it is read, so
-that finding none means that nobody could write it: power was lost.
+(systemd.exec(5), $SERVICE_RESULT). The journal takes the file away when it has
+read it, so that finding none means that nobody could write one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,6 @@ from pathlib import Path
 FILE = "last_stop"
 LONGEST_WORD = 64
 """Characters of one value out of the environment."""
-MAX_BYTES = 4096
-"""The file is one line of three short words."""
-
-_KINDS = {"success": "clean", "watchdog": "watchdog"}
-"""$SERVICE_RESULT -> the word in `state`. Every other result is a crash."""
 
 
 def record_stop(state_dir: Path, environ: Mapping[str, str]) -> None:
@@ -38,29 +33,6 @@ def record_stop(state_dir: Path, environ: Mapping[str, str]) -> None:
         os.fsync(file.fileno())
     new.replace(state_dir / FILE)
     _sync_directory(state_dir)
-
-
-def take_last_stop(state_dir: Path) -> str | None:
-    """`clean`, `watchdog` or `crash`; None when nobody recorded the last stop.
-
-    The record is gone afterwards, durably, so that the next power cut does not
-    find it. None at the first start too: the caller knows whether this is one.
-    Raises OSError when the directory cannot be read or written.
-    """
-    path = state_dir / FILE
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES)
-    except FileNotFoundError:
-        return None
-    path.unlink()
-    _sync_directory(state_dir)
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        return "crash"
-    result = found.get("result") if isinstance(found, dict) else None
-    return _KINDS.get(result, "crash") if isinstance(result, str) else "crash"
 
 
 def _sync_directory(directory: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -66,10 +65,7 @@ def virtual_wall() -> float:
     return loop.wall()
 
 
-def run_virtual(main: Callable[[], Coroutine[Any, Any, T]], real_limit_s: float = 60.0) -> T:
-    """Run `main()` in virtual time; fails when it takes longer than that in real time."""
-    began = time.monotonic()
+def run_virtual(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run `main()` in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        result = runner.run(main())
-    assert time.monotonic() - began < real_limit_s
-    return result
+        return runner.run(main())

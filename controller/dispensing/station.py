@@ -162,12 +162,10 @@ class Station:
             lambda: self._journal.remember_board(self.board.name, {"out_of_service": reason}),
         )
 
-    async def accept(self) -> None:
+    async def accept(self, who: str) -> None:
         """`board accept`: what answers on the port now is this machine's board."""
-        memory: dict[str, Any] = {"out_of_service": ""}
-        if self.identity is not None and self.identity.memory_id is not None:
-            memory["memory_id"] = self.identity.memory_id
-        await self._journal.remember_board(self.board.name, memory)
+        memory_id = self.identity.memory_id if self.identity is not None else None
+        await self._journal.accept_board(self.board.name, who, memory_id)
         self.out_of_service = ""
         self._bell.ring()
 

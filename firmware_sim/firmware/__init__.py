@@ -1,1 +1,1 @@
-
+"""What each board's firmware does with its machine: one module per protocol."""

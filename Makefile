@@ -1,0 +1,38 @@
+# Everything a person types. `make help` says what there is.
+SHELL := /bin/bash
+# A broker that setup unpacked stands in .cache; Debian puts installed ones in /usr/sbin.
+export PATH := $(CURDIR)/.cache/broker/bin:$(PATH):/usr/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup broker test check demo bench constraints clean
+
+help: ## say what can be made
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+setup: ## prepare .venv with vendingd, vendctl and firmware-sim in it
+	@tests/tooling/setup.sh
+
+broker: ## find a mosquitto, or fetch one
+	@path=$$(tests/tooling/broker.sh) && echo "broker: $$path"
+
+test: setup broker ## set up and run all tests; choose with ARGS, as ARGS="-k crash -x"
+	.venv/bin/python -m pytest $(ARGS)
+
+check: setup ## lint, format, types, and who may import whom
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest -q tests/test_import_rules.py
+
+demo: setup broker ## watch orders become falling products, in a minute; STAY=1 leaves it running
+	@.venv/bin/python -m tests.demo.play $(if $(filter-out 0 no,$(STAY)),--stay)
+
+bench: setup broker ## measure ourselves against bare baselines; ARGS=--json for figures
+	.venv/bin/python -m benchmarks $(ARGS)
+
+constraints: ## renew config/constraints.txt with the newest that pyproject.toml allows
+	@tests/tooling/renew-constraints.sh
+
+clean: ## remove .venv and everything else that was made here
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

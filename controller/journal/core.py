@@ -1,0 +1,270 @@
+"""What every method of the journal stands on: start and stop, birth, transactions.
+
+`Journal` (journal.py) adds the interfaces of the rooms to this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import sqlite3
+from collections.abc import Callable
+from typing import TypeVar
+
+from controller.dispensing.interfaces import Announcer, Clock
+from controller.errors import JournalUnwritable
+from controller.journal import events, lanes, outbox
+from controller.journal.files import Files, write_births
+from controller.journal.opening import Found, Opening, last_stop
+from controller.journal.reserve import Reserve
+from controller.journal.store import Store
+from controller.journal.transaction import Transaction, storable
+
+T = TypeVar("T")
+
+log = logging.getLogger("vending.journal")
+
+
+class Core:
+    """One open journal: its file, its counters, who it is."""
+
+    def __init__(
+        self,
+        found: Found,
+        files: Files,
+        lock: int,
+        *,
+        clock: Clock,
+        announcer: Announcer,
+        boot: str,
+        skew_s: float,
+        retention_days: float,
+        inline: bool,
+        reserve: Reserve,
+    ) -> None:
+        self._counters = found.counters
+        self._births = found.births
+        self._files = files
+        self._lock = lock
+        self._clock = clock
+        self._announcer = announcer
+        self._boot = boot
+        self._skew_s = skew_s
+        self._retention_days = retention_days
+        self._reserve = reserve
+        self._signals = {topic: asyncio.Event() for topic in outbox.TOPICS}
+        self._store = Store(
+            found.connection, files.database, inline=inline, on_damage=self._flag_damage
+        )
+
+    # ------------------------------------------------------------------ start and stop
+
+    def begin(self, found: Found) -> Opening:
+        """The start's own transaction. A full disk leaves the journal open and unwritable (P12)."""
+        self._reserve.ensure()
+        stop = "clean" if found.first else last_stop(self._files, found, self._boot)
+        work = self._job(
+            lambda tx: self._note_start(tx, found),
+            self._clock.wall(),
+            believed=self._clock.believed(),
+        )
+        unwritable = ""
+        try:
+            tx, _ = self._store.run_now(work)
+            self._counters = tx.counters
+        except JournalUnwritable as trouble:
+            unwritable = str(trouble)
+            log.error("journal_unwritable", extra={"fields": {"error": unwritable}})  # noqa: TRY400
+        if not self._files.marker.exists():
+            self._mark()
+        return Opening(
+            birth=self.birth,
+            bound=self.bound,
+            first=found.first,
+            lost=found.lost,
+            set_aside=found.set_aside,
+            last_stop=stop,
+            rebooted=found.counters.boot not in ("", self._boot),
+            unclean=not found.counters.clean,
+            unwritable=unwritable,
+        )
+
+    def _note_start(self, tx: Transaction, found: Found) -> None:
+        tx.set(clean=0, boot=self._boot)
+        if self._clock.believed() and tx.counters.birth is None:
+            self._take_birth(tx)
+        elif tx.counters.birth is not None and tx.counters.birth not in self._births:
+            self._mark(tx.counters.birth)
+        if found.lost:
+            aside = None if found.set_aside is None else found.set_aside.name
+            events.raise_event(tx, "journal_lost", {"set_aside": aside, "births": self._births})
+
+    async def close(self) -> None:
+        """Stop in order: the next start finds it clean. Safe to call twice."""
+        try:
+            await self._write(lambda tx: tx.set(clean=1))
+        except JournalUnwritable as trouble:
+            log.warning("journal_not_closed_clean", extra={"fields": {"error": str(trouble)}})
+        await self._store.close()
+        self._unlock()
+
+    def abandon(self) -> None:
+        """Close without a word in the file, as a crash would; for a start that failed."""
+        self._store.close_now()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _flag_damage(self) -> None:
+        """The next start sets the journal aside (P13)."""
+        try:
+            self._files.damaged.touch()
+        except OSError as error:
+            log.critical("damage_flag_not_written", extra={"fields": {"error": str(error)}})
+
+    # ------------------------------------------------------------------ who it is (P13)
+
+    @property
+    def birth(self) -> int | None:
+        return self._counters.birth
+
+    @property
+    def bound(self) -> int | None:
+        return self._counters.bound
+
+    @property
+    def last_seq(self) -> int:
+        """Of the newest result or order message of this birth."""
+        return self._counters.seq
+
+    @property
+    def newest_time(self) -> float:
+        """The newest wall time that was written under a believed clock; 0 when none was."""
+        return self._counters.newest_time
+
+    @property
+    def doubted(self) -> bool:
+        """It began without an older one's memory, or was restored from a copy."""
+        return bool(self._counters.doubted)
+
+    @property
+    def reserve_whole(self) -> bool:
+        """Whether the disk space for closing cycles was put by, as last seen."""
+        return self._reserve.whole
+
+    async def believe(self) -> bool:
+        """Give the journal its birth once the clock is believed; whether it has one now.
+
+        Call it again while it is False. Raises JournalUnwritable.
+        """
+        if self.birth is None and self._clock.believed():
+            await self._write(self._take_birth)
+        return self.birth is not None
+
+    def is_restored(self, journal: int, last_seq: int) -> bool:
+        """Whether the retained state tells of a life of this machine that we do not remember:
+        a journal that is none of ours, or ours with messages that we never wrote."""
+        if journal == self.birth:
+            return last_seq > self.last_seq
+        return journal not in self._births
+
+    async def rebirth(self, reason: str) -> None:
+        """An older copy is in use: new birth, bound with skew, seq from 1, stock unconfirmed."""
+
+        def work(tx: Transaction) -> None:
+            old = tx.counters.birth
+            tx.set(doubted=1, birth=None)
+            self._take_birth(tx)
+            tx.set(seq=0)
+            lanes.unconfirm(tx)
+            detail = {"reason": storable(reason), "was": old, "is": tx.counters.birth}
+            events.raise_event(tx, "journal_restored", detail)
+            log.critical("journal_restored", extra={"fields": detail})
+
+        await self._write(work)
+
+    def _take_birth(self, tx: Transaction) -> None:
+        if tx.counters.birth is not None:
+            return
+        older = [*self._births, *([self.birth] if self.birth else [])]
+        birth = max([int(tx.at), *(known + 1 for known in older)])
+        skew = math.ceil(self._skew_s) if tx.counters.doubted else 0
+        tx.set(birth=birth, bound=birth + skew)
+        self._mark(birth)
+
+    def _mark(self, birth: int | None = None) -> None:
+        """Into the marker before the birth is used; one that was never used does no harm."""
+        if birth is not None:
+            self._births = [*self._births, birth]
+        try:
+            write_births(self._files, self._births)
+        except OSError as error:
+            log.warning("marker_not_written", extra={"fields": {"error": str(error)}})
+
+    # ------------------------------------------------------------------ transactions
+
+    def _job(
+        self, work: Callable[[Transaction], T], at: float, *, believed: bool
+    ) -> Callable[[sqlite3.Connection], tuple[Transaction, T]]:
+        def job(connection: sqlite3.Connection) -> tuple[Transaction, T]:
+            tx = Transaction(
+                connection,
+                self._counters,
+                self._announcer,
+                at=at,
+                believed=believed,
+                boot=self._boot,
+            )
+            value = work(tx)
+            tx.save()
+            return tx, value
+
+        return job
+
+    async def _write(self, work: Callable[[Transaction], T], *, rescued: bool = False) -> T:
+        def landed(result: tuple[Transaction, T]) -> None:
+            self._counters = result[0].counters
+
+        def told(result: tuple[Transaction, T]) -> None:
+            for topic in result[0].topics:
+                self._signals[topic].set()
+
+        job = self._job(work, self._clock.wall(), believed=self._clock.believed())
+        rescue = self._reserve.release if rescued else None
+        _, value = await self._store.run(job, landed=landed, told=told, rescue=rescue)
+        return value
+
+    async def _write_with_room(self, work: Callable[[Transaction], T]) -> T:
+        """For what begins something: only while the space to end it is put by (P12)."""
+
+        def guarded(tx: Transaction) -> T:
+            if not self._reserve.ensure():
+                raise JournalUnwritable(
+                    f"no room for {self._reserve.size} bytes of reserve in "
+                    f"{self._files.folder}: nothing new begins; free disk space"
+                )
+            return work(tx)
+
+        return await self._write(guarded)
+
+    async def _read(self, work: Callable[[Transaction], T]) -> T:
+        at, believed = self._clock.wall(), self._clock.believed()
+
+        def job(connection: sqlite3.Connection) -> T:
+            return work(
+                Transaction(
+                    connection,
+                    self._counters,
+                    self._announcer,
+                    at=at,
+                    believed=believed,
+                    boot=self._boot,
+                )
+            )
+
+        return await self._store.read(job)

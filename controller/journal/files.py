@@ -1,0 +1,178 @@
+"""The files of the state directory beside the database, and how they are written.
+
+journal.db           the journal (with journal.db-wal while it is open)
+journal.marker       JSON: that there was a journal here, and its births (P13)
+journal.damaged      flag: damage was found; the next start sets the journal aside
+journal.reserve      disk space put by (P12)
+journal.new          a journal in the making; removed at start
+journal-<time>.db    one that was set aside; ours to keep, never to delete
+lock                 held by the running daemon; holds its pid
+last_stop            JSON: why systemd says that the daemon stopped
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+from typing import Any
+
+from controller.errors import JournalError, JournalUnreadable, JournalUnwritable, StateDirInUse
+
+BIRTHS_KEPT = 100
+"""More rebirths than any machine will see; bounds the marker's size."""
+
+SMALL_FILE_BYTES = 64 * 1024
+"""What is read of marker and last_stop at most: both are under 4 KiB when we wrote them."""
+
+FAR_TIME = 253_402_300_799
+"""The end of the year 9999: a clock beyond it has no date to print."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    folder: Path
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "journal.db"
+
+    @property
+    def wal(self) -> Path:
+        return self.folder / "journal.db-wal"
+
+    @property
+    def new(self) -> Path:
+        return self.folder / "journal.new"
+
+    @property
+    def marker(self) -> Path:
+        return self.folder / "journal.marker"
+
+    @property
+    def damaged(self) -> Path:
+        return self.folder / "journal.damaged"
+
+    @property
+    def reserve(self) -> Path:
+        return self.folder / "journal.reserve"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "lock"
+
+    @property
+    def last_stop(self) -> Path:
+        return self.folder / "last_stop"
+
+
+@contextlib.contextmanager
+def for_people(folder: Path) -> Iterator[None]:
+    """Turn the system's errors about the state directory into ours, with a remedy (P13)."""
+    try:
+        yield
+    except JournalError:
+        raise
+    except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT):
+            raise JournalUnwritable(
+                f"no room for the journal in {folder} ({error}): free disk space and start again"
+            ) from error
+        raise JournalUnreadable(
+            f"the journal in {folder} cannot be used ({error}): give the directory and its files "
+            "to the daemon's user, look at how the disk is mounted, and start again; nothing was "
+            "changed"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in it durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file has all of its new content or all of its old, at any power cut."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)
+    sync_folder(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """None when it does not exist; {} when it is not a JSON object. Raises OSError."""
+    try:
+        with path.open("rb") as file:
+            value = json.loads(file.read(SMALL_FILE_BYTES))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_births(files: Files) -> list[int] | None:
+    """The births in the marker, oldest first; None without a marker."""
+    marker = read_json(files.marker)
+    if marker is None:
+        return None
+    births = marker.get("births")
+    if not isinstance(births, list):
+        return []
+    return sorted({birth for birth in births if type(birth) is int and 0 < birth < 1 << 32})
+
+
+def write_births(files: Files, births: Sequence[int]) -> None:
+    kept = sorted(set(births))[-BIRTHS_KEPT:]
+    write_whole(files.marker, json.dumps({"births": kept}) + "\n")
+
+
+def take_lock(files: Files) -> int:
+    """The open lock file, held until it is closed. Raises StateDirInUse, OSError."""
+    handle = os.open(files.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(handle, 20).decode("ascii", "replace").strip()
+        os.close(handle)
+        holder = f"process {pid}" if pid.isdigit() else "another process"
+        raise StateDirInUse(
+            f"{files.folder} is in use by {holder}: one daemon per state directory; "
+            "stop that one first (systemctl stop vending-controller)"
+        ) from None
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without its pid
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    return handle
+
+
+def set_aside(files: Files, at: float) -> Path | None:
+    """Rename the database and its log; where it went, None when there was none.
+
+    The database first: a log that a crash leaves behind alone is set aside by the next start.
+    """
+    stamp = datetime.fromtimestamp(min(max(at, 0.0), FAR_TIME), UTC).strftime("%Y%m%dT%H%M%SZ")
+    target = files.folder / f"journal-{stamp}.db"
+    number = 1
+    while any(target.with_name(target.name + end).exists() for end in ("", "-wal", "-shm")):
+        number += 1
+        target = files.folder / f"journal-{stamp}-{number}.db"
+    moved = False
+    for end in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            (files.folder / f"journal.db{end}").rename(target.with_name(target.name + end))
+            moved = True
+    sync_folder(files.folder)
+    return target if moved else None

@@ -1,0 +1,53 @@
+"""Whether the write-ahead log lost commits that were durable once.
+
+SQLite ends its recovery silently at the first frame whose checksum is wrong.
+After a power cut that is right: the last transaction was not durable yet. But
+every commit of ours is flushed before the next begins, so behind the break at
+most one commit of the same generation can lie. Two or more mean that durable
+commits became unreadable: damage, not a torn tail.
+
+Layout: https://www.sqlite.org/fileformat2.html#walformat
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+HEADER = struct.Struct(">IIIIIIII")
+"""magic, version, page size, checkpoint number, salt 1, salt 2, checksum 1, checksum 2"""
+FRAME = struct.Struct(">IIIIII")
+"""page number, size of the database after a commit (else 0), salt 1, salt 2, two checksums"""
+MAGICS = (0x377F0682, 0x377F0683)
+PAGE_SIZES = frozenset(1 << power for power in range(9, 17))
+FRAMES_LOOKED_AT = 100_000
+"""A log of 400 MiB: far beyond what a checkpoint ever lets grow; bounds the time of a start."""
+
+
+def lost_commits(path: Path, recovered: int) -> int:
+    """Commits of the log's own generation behind the `recovered` frames that SQLite accepted.
+
+    A header of zeros is a log that was never flushed: nothing in it was durable.
+    Any other broken header in front of frames counts as two. Raises OSError.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return 0
+    if size <= HEADER.size + FRAME.size:
+        return 0
+    with path.open("rb") as file:
+        head = file.read(HEADER.size)
+        if not any(head):
+            return 0
+        magic, _, page_size, _, salt1, salt2, _, _ = HEADER.unpack(head)
+        if magic not in MAGICS or page_size not in PAGE_SIZES:
+            return 2
+        step = FRAME.size + page_size
+        commits = 0
+        last = min((size - HEADER.size) // step, recovered + FRAMES_LOOKED_AT)
+        for frame in range(recovered, last):
+            file.seek(HEADER.size + frame * step)
+            _, commit, of1, of2, _, _ = FRAME.unpack(file.read(FRAME.size))
+            commits += bool(commit and (of1, of2) == (salt1, salt2))
+    return commits

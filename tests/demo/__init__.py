@@ -1,0 +1,1 @@
+"""The main job in about a minute, on emulated boards: `make demo`."""

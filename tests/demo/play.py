@@ -1,0 +1,207 @@
+"""`make demo`: orders arrive over MQTT, motors turn, products fall, results go back.
+
+Everything is real but the hardware: a mosquitto, the daemon, and the emulator on
+two ptys, all in a temporary directory. Exit code 0 when at the end the emulator's
+ledger and the results agree, 1 when not. `--stay` leaves it running to play with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.demo.comparison import comparison
+from tests.demo.narrator import BOLD, GREEN, RED, Narrator
+from tests.demo.stay import stay
+from tests.system import judge
+from tests.system.site import CabinetPlan, Lane, Site
+
+ACT_BOUND_S = 40.0
+"""No act takes more than 10 s; an act that hangs ends the play with what came so far."""
+
+# Motors as slow as in the field, so that one sees them; a jammed one gives up after 3 s.
+TRACK = CabinetPlan(
+    name="A",
+    kind="track",
+    board="main",
+    protocol="vbp",
+    drop_sensor=True,
+    lanes=(Lane("A1", 1, 121), Lane("A2", 2, 122)),
+    settings={"cycle_timeout_s": 10, "max_run_ms": 3000, "drop_wait_ms": 1500},
+    run_ms=1200,
+    fall_ms=350,
+)
+SPIRAL = CabinetPlan(
+    name="B",
+    kind="spiral",
+    board="side",
+    protocol="xy",
+    drop_sensor=False,
+    lanes=(Lane("B1", 1, 221), Lane("B2", 2, 222)),
+    settings={"cycle_timeout_s": 10},
+    run_ms=1500,
+    fall_ms=300,
+)
+
+
+class Play:
+    """The stage: a running site, its narrator, and the first order for its repetition."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.narrator = Narrator(site)
+        self.first: dict[str, Any] = {}
+
+    def order(self, order_id: int, quantity: int, product: int, **fields: Any) -> dict[str, Any]:
+        text = f"order {order_id}: {quantity} x product {product}"
+        self.narrator.say("-> MQTT", f"dispense {text}", BOLD)
+        products = [{"product_id": product, "quantity": quantity}]
+        return self.site.platform.dispense(order_id, products, **fields)
+
+    def finished(self, order_id: int, *, times: int = 1) -> None:
+        self.site.platform.wait_order(order_id, "finished", ACT_BOUND_S, times=times)
+
+    def drives(self) -> int:
+        """How often any motor was told to turn, by the emulator's own ledger."""
+        return sum(len(self.site.ledger(channel, judge.DRIVE)) for channel in self.site.lanes())
+
+
+def three_items(play: Play) -> None:
+    """Three items of one product, on the track cabinet: three cycles, one item in each,
+    and no motor turns before the light eye is clear again."""
+    play.first = play.order(1001, 3, 121)
+    play.finished(1001)
+
+
+def spiral(play: Play) -> None:
+    """A spiral lane on an XY board, which polls, and hears us only just after a poll."""
+    play.order(1002, 1, 221)
+    play.finished(1002)
+
+
+def jam(play: Play) -> None:
+    """A jam, put into lane A2 now, over the emulator's control socket."""
+    play.site.fault("A2", "jam")
+    play.order(1003, 1, 122)
+    play.finished(1003)
+    play.narrator.remark("The motor gave up, nothing fell, and the platform may refund at once.")
+
+
+def duplicate(play: Play) -> None:
+    """Order 1001 once more, as a broker or a platform may well send it."""
+    drives, results = play.drives(), len(play.site.platform.of("result", 1001))
+    play.narrator.say("-> MQTT", "dispense order 1001 again: the same command", BOLD)
+    play.site.platform.send("dispense", play.first)
+    play.finished(1001, times=2)
+    again = len(play.site.platform.of("result", 1001)) - results
+    play.narrator.remark(
+        f"{again} stored results came again, byte for byte. Motors that turned:"
+        f" {play.drives() - drives}."
+    )
+
+
+def expired(play: Play) -> None:
+    """An order that was on its way for five minutes: late is never."""
+    drives, now = play.drives(), int(time.time())
+    play.order(1005, 1, 121, issued_at=now - 300, expires_at=now - 210)
+    play.site.platform.wait_order(1005, "rejected", ACT_BOUND_S)
+    play.narrator.remark(f"Motors that turned: {play.drives() - drives}.")
+
+
+def killed(play: Play) -> None:
+    """kill -9 of the daemon, while the motor turns for the first of two items."""
+    site = play.site
+    before = len(site.ledger("A1", "motor_started"))
+    play.order(1006, 2, 121)
+    site.wait_ledger("A1", "motor_started", before + 1)
+    site.daemon.kill()
+    play.narrator.say("vendingd", f"killed: process {site.daemon.pid}", RED)
+    site.wait_ledger("A1", judge.FELL, before + 1)
+    play.narrator.remark("It fell, and nobody was there to see it. The daemon comes back:")
+    seconds = site.daemon.up()
+    play.narrator.say("vendingd", f"process {site.daemon.pid}, ready after {seconds:.1f} s", GREEN)
+    play.finished(1006)
+    play.narrator.remark(
+        "It asked the board what became of that cycle, and drove the second item only."
+    )
+
+
+ACTS: tuple[tuple[str, Callable[[Play], None]], ...] = (
+    ("Three items", three_items),
+    ("A spiral lane", spiral),
+    ("A jam", jam),
+    ("The same order again", duplicate),
+    ("An order that comes too late", expired),
+    ("The daemon is killed in mid-cycle", killed),
+)
+
+
+def perform(play: Play) -> bool:
+    """All acts, and the reckoning. Whether results and ledger agree."""
+    play.narrator.title("The stage")
+    play.narrator.remark(
+        "A broker, an emulator with two boards on ptys, the daemon, and we are the platform.\n"
+        "Cabinet A: track with light eye, VBP board, lanes A1 (product 121) and A2 (122).\n"
+        "Cabinet B: spiral without eye, XY board, lanes B1 (221) and B2 (222)."
+    )
+    play.site.up()
+    play.narrator.begin()
+    for number, (title, act) in enumerate(ACTS, start=1):
+        play.narrator.title(f"{number}. {title}")
+        play.narrator.remark(act.__doc__ or "")
+        act(play)
+    play.site.wait_rest(ACT_BOUND_S)
+    play.narrator.title("What the platform was told, beside what really happened")
+    facts = play.site.facts()
+    table, agree = comparison(facts)
+    breaches = judge.breaches(facts)
+    play.narrator.plain("\n".join([*table, "", *breaches]))
+    good = agree and not breaches
+    if good:
+        play.narrator.plain("Ledger and results agree.", GREEN)
+    else:
+        play.narrator.plain("Ledger and results do NOT agree.", RED)
+    return good
+
+
+def say_why_it_failed(site: Site) -> None:
+    for program in (site.daemon, site.emulator, site.broker):
+        print(f"\n--- the end of {program.log.name} ---\n{program.output()}", file=sys.stderr)
+
+
+def main(words: list[str]) -> int:
+    options = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    options.add_argument("--stay", action="store_true", help="leave it running to play with")
+    wanted = options.parse_args(words)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # ends as by Ctrl-C, all in order
+    directory = Path(tempfile.mkdtemp(prefix="vending-demo-"))
+    play = Play(Site(directory, (TRACK, SPIRAL)))
+    try:
+        good = perform(play)
+        if wanted.stay:
+            stay(play.site)
+    except KeyboardInterrupt:
+        print("\nEnding.")
+        return 0 if wanted.stay else 130
+    except AssertionError as error:
+        print(f"\nThe play stopped: {error}", file=sys.stderr)
+        say_why_it_failed(play.site)
+        return 1
+    finally:
+        play.narrator.close()
+        play.site.close()
+        shutil.rmtree(directory, ignore_errors=True)
+    print("Nothing is left running.")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

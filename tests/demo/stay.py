@@ -1,0 +1,78 @@
+"""`make demo STAY=1`: the machine goes on, and these are things to try with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import textwrap
+import threading
+from pathlib import Path
+
+from tests.system.process import PROGRAMS
+from tests.system.site import MACHINE_NO, Site
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def program(name: str) -> str:
+    """A program of mosquitto's clients: as a bare word when it is in everybody's PATH."""
+    if shutil.which(name, path="/usr/local/bin:/usr/bin:/bin"):
+        return name
+    script = ROOT / "tests/tooling/broker.sh"
+    found = subprocess.run([script, name], stdout=subprocess.PIPE, text=True, check=False)
+    return found.stdout.strip() or name
+
+
+def shortened(path: Path) -> str:
+    """Relative to the project where it lies in it: the commands are typed there."""
+    return os.path.relpath(path, ROOT) if path.is_relative_to(ROOT) else str(path)
+
+
+def things_to_try(site: Site) -> str:
+    port, root = site.broker.port, f"vending/v1/{MACHINE_NO}"
+    vendctl = f"{shortened(PROGRAMS / 'vendctl')} --socket {site.daemon.control}"
+    boards = site.emulator.directory
+    tell = f"{shortened(PROGRAMS / 'python')} -m tests.demo.tell {boards}"
+    order = (
+        '{"order_id": \'$RANDOM\', "trade_id": "try-\'$RANDOM$RANDOM\'", '
+        '"issued_at": \'$(date +%s)\', "products": [{"product_id": 121, "quantity": 2}]}'
+    )
+    return textwrap.dedent(
+        f"""
+        It goes on. In another terminal, in this directory:
+
+        everything that the machine says
+          {program("mosquitto_sub")} -p {port} -v -t '{root}/#'
+
+        an order of two items (121, 122 are in cabinet A; 221, 222 in cabinet B)
+          {program("mosquitto_pub")} -p {port} -q 1 -t {root}/dispense -m '{order}'
+
+        what a technician sees, and does
+          {vendctl} status
+          {vendctl} lanes
+          {vendctl} orders
+          {vendctl} order 1006
+          {vendctl} stock fill A --yes
+          {vendctl} test A2 --yes
+
+        a fault, now; docs/faults.md has them all
+          {tell}/main.sock '{{"do": "fault", "kind": "jam", "lane": 1}}'
+          {tell}/main.sock '{{"do": "unplug"}}'
+          {tell}/main.sock '{{"do": "plug"}}'
+          {tell}/side.sock '{{"ask": "state"}}'
+
+        its files
+          {site.directory}/vendingd.toml   the daemon's settings
+          {site.directory}/vendingd.log    its log
+          {boards}/main.jsonl              the ledger of cabinet A's board
+
+        Ctrl-C here ends all of it.
+        """
+    )
+
+
+def stay(site: Site) -> None:
+    """Until a Ctrl-C; the narrator goes on telling."""
+    print(things_to_try(site), flush=True)
+    threading.Event().wait()

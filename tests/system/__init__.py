@@ -1,0 +1,1 @@
+"""The real daemon, broker and emulator as processes, held against the promises."""

@@ -1,0 +1,38 @@
+"""The broker and the platform's client, as the other system tests rely on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.system.broker import Broker
+from tests.system.platform_client import Platform
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_killed_broker_comes_back_on_its_port_with_what_it_was_told_to_keep(
+    short_dir: Path, *, persistent: bool
+) -> None:
+    broker = Broker(short_dir, persistent=persistent)
+    platform = Platform(broker.port, "00000001")
+    try:
+        broker.up()
+        platform.up()
+        platform.send("state", b"{}", retain=True)
+        platform.wait_for(lambda: platform.of("state"), "our own message came back")
+        broker.kill()
+        broker.up()
+        platform.wait_for(
+            lambda: len(platform.of("state")) == (2 if persistent else 1), "what the broker kept"
+        )
+        platform.wait_subscribed()
+        assert platform.messages[-1].retained is persistent
+        platform.send("result", b'{"order_id": 1}')
+        platform.wait_for(lambda: platform.of("result", 1), "the new broker hands on")
+    finally:
+        platform.close()
+        broker.end()
+    assert not broker.alive
