@@ -9,6 +9,9 @@ from typing import Any, TypeVar, cast
 from controller.boards.port import Traffic
 from controller.errors import ConfigError
 
+RECENT_LOSSES = 5
+"""Causes of the last losses of a link that `status` shows."""
+
 
 @dataclass(slots=True)
 class LinkCounters:
@@ -25,6 +28,8 @@ class LinkCounters:
     """Well-formed frames that nothing waited for."""
     unanswered: int = 0
     """Requests given up, and questions of the board that came too late to be answered."""
+    downs: int = 0
+    """Times that a link that had been usable was lost, whoever found out."""
     resets: int = 0
     """Restarts of the board that were seen."""
     round_trips: int = 0

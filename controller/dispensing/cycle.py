@@ -25,6 +25,7 @@ left can't be excluded.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from enum import Enum, StrEnum
 from typing import Any
@@ -47,6 +48,11 @@ from controller.dispensing.interfaces import (
     Restarted,
 )
 from controller.model import Finding, Outcome, Reason
+
+
+# The library warns, per cycle, of each convenience (`may_write`, `is_opened`, …) that it
+# does not put on a model with typed triggers: by design here.
+logging.getLogger("transitions.core").setLevel(logging.ERROR)
 
 
 class CycleState(StrEnum):

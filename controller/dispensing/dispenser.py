@@ -181,10 +181,6 @@ class Dispenser:
         accepted = await self._journal.accept(order, plan)
         if isinstance(accepted, Rejection):
             return accepted
-        log.info(
-            "order_accepted",
-            extra={"fields": {"order": order.key, "units": order.units, "trade": order.trade_id}},
-        )
         for unit in accepted:
             self._enqueue(unit)
         await self.floor.refresh()

@@ -26,6 +26,8 @@ RUN_LIMIT_RUNS = 2.5
 """The board's own motor limit, in runs of the lane, where the scenario sets none."""
 WAITING_LIMIT = 4
 """Commands that wait for the running motor; a further one is not acknowledged."""
+REST_MS = 200.0
+"""Machine time between a cycle and the next waiting command: the item leaves the eye."""
 REPEATS = 5
 LANE_LIMIT = 0xFFFF
 
@@ -109,7 +111,7 @@ class Cycles:
         known = command.lane in self._machine.lanes
         if known and not self._parts.drive_arrives(command.lane):
             return
-        if self._cycle is not None:
+        if self._cycle is not None or self._commands:
             if len(self._commands) < WAITING_LIMIT:
                 self._commands.append(command)
                 self._wire.acknowledge()
@@ -219,8 +221,16 @@ class Cycles:
         if codes[0] in ERROR_CODES:
             self._errors[lane] = codes[0]
         self._tell_all(cycle.plan, lane, codes)
-        while self._commands and self._cycle is None:
-            self._begin(self._commands.popleft(), acknowledged=True)
+        self._next_later()
+
+    def _next_later(self) -> None:
+        if self._commands:
+            self._timers.after_ms(REST_MS, self._next)
+
+    def _next(self) -> None:
+        self._begin(self._commands.popleft(), acknowledged=True)
+        if self._cycle is None:
+            self._next_later()
 
     def _tell_all(self, plan: CyclePlan, lane: int, codes: list[int]) -> None:
         for index, code in enumerate(codes):

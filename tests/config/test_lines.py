@@ -25,6 +25,10 @@ list = [
   1, # ]
   "]", 2,
 ]
+grid = [
+  [1],
+  [ 2 ]
+]
 after = 1
 
 [[board]]
@@ -52,19 +56,19 @@ def test_tables_keys_and_nested_arrays() -> None:
     assert lines["mqtt", "host"] == 4
     assert lines["mqtt", "tls", "ca_file"] == 5
     assert lines["mqtt", "quoted key"] == 6
-    assert lines["mqtt", "after"] == 15
-    assert lines["board", 0, "name"] == 18
-    assert lines["board", 1, "name"] == 20
-    assert lines["cabinet", 0, "lane", 0, "number"] == 24
-    assert lines["cabinet", 0, "lane", 1, "number"] == 26
-    assert lines["cabinet", 0, "lane", 1, "more", "deep"] == 28
-    assert lines["cabinet", 1, "lane", 0, "number"] == 31
+    assert lines["mqtt", "after"] == 19
+    assert lines["board", 0, "name"] == 22
+    assert lines["board", 1, "name"] == 24
+    assert lines["cabinet", 0, "lane", 0, "number"] == 28
+    assert lines["cabinet", 0, "lane", 1, "number"] == 30
+    assert lines["cabinet", 0, "lane", 1, "more", "deep"] == 32
+    assert lines["cabinet", 1, "lane", 0, "number"] == 35
     assert ("mqtt", "name") not in lines
 
 
 def test_what_has_no_line_has_that_of_its_table() -> None:
     lines = places(TEXT)
-    assert line_of(("board", 1, "protocol"), lines) == 19
+    assert line_of(("board", 1, "protocol"), lines) == 23
     assert line_of(("mqtt", "list", 1), lines) == 11
     assert line_of(("machine",), lines) == 1
     assert line_of((), lines) == 1

@@ -197,6 +197,14 @@ def test_the_line_is_that_of_the_key(old: str, new: str, words: str) -> None:
     assert line.startswith(f"f:{line_with(text, words)}: ")
 
 
+def test_no_name_in_the_file_moves_the_terminals_cursor() -> None:
+    text = changed("skew_s = 30", '"\\u001b[2J\\u202e" = 1').replace('"main"', '"ma\\nin"')
+    errors = config.judge(text, "f").errors
+    assert len(errors) >= 2
+    assert all(error.isprintable() for error in errors)
+    assert any("clock.\\x1b[2J\\u202e: unknown key" in error for error in errors)
+
+
 def test_all_mistakes_at_once_sorted_by_line() -> None:
     text = GOOD
     for old, new in [

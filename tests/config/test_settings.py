@@ -20,6 +20,7 @@ from controller.config_tables import (
     SINGLE_TABLES,
     CabinetTable,
     LaneTable,
+    Table,
     TlsTable,
     VbpTable,
     XyTable,
@@ -179,7 +180,13 @@ def test_the_example_shows_true_defaults() -> None:
 
 def test_the_document_lists_every_key() -> None:
     text = DOCUMENT.read_text()
-    tables = (*SINGLE_TABLES.values(), *BOARD_TABLES.values(), TlsTable, CabinetTable, LaneTable)
+    tables: tuple[type[Table], ...] = (
+        *SINGLE_TABLES.values(),
+        *BOARD_TABLES.values(),
+        TlsTable,
+        CabinetTable,
+        LaneTable,
+    )
     keys = {key for table in tables for key in table.model_fields}
     assert sorted(key for key in keys if f"`{key}`" not in text) == []
 
@@ -187,7 +194,12 @@ def test_the_document_lists_every_key() -> None:
 def test_the_document_tells_true_defaults() -> None:
     """Rows whose default is a plain number or true/false, against the tables of the code."""
     rows = re.findall(r"(?m)^\| `(\w+)` \| (\d+|true|false) \|", DOCUMENT.read_text())
-    tables = (*SINGLE_TABLES.values(), *BOARD_TABLES.values(), CabinetTable, LaneTable)
+    tables: tuple[type[Table], ...] = (
+        *SINGLE_TABLES.values(),
+        *BOARD_TABLES.values(),
+        CabinetTable,
+        LaneTable,
+    )
     defaults = {
         key: field.default
         for table in tables

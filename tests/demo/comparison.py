@@ -70,6 +70,6 @@ def comparison(facts: judge.Facts) -> tuple[list[str], bool]:
         all_agree = all_agree and agree
         lines.append(
             f"{body['order_id']:<6} {body['unit']:>2}/{body['units']}  {body['channel']:<4}"
-            f"  {told:<29}  | {happened:<21}{'' if agree else '  DIFFERS'}"
+            f"  {told:<29}  | {happened}{'' if agree else '  DIFFERS'}"
         )
     return lines, all_agree

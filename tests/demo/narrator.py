@@ -15,6 +15,9 @@ from tests.system.site import Site
 LOOK_S = 0.02
 """Between two looks at ledger and messages: no eye sees less."""
 
+EVENT_LENGTH = 60
+"""Characters of an event's detail: a line of the play fits a screen."""
+
 RED, GREEN, YELLOW, BLUE, BOLD, DIM = "31", "32", "33", "36", "1", "2"
 
 Line = tuple[str, str, str]
@@ -74,12 +77,12 @@ def of_order(body: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def of_event(body: Mapping[str, Any]) -> tuple[str, str]:
-    kind = body.get("event") or body.get("kind") or "?"
-    return f"event   {kind}", DIM
+    detail = ", ".join(f"{key} {value}" for key, value in body["detail"].items())
+    return f"event   {body['kind']}: {detail[:EVENT_LENGTH]}", DIM
 
 
 def of_state(body: Mapping[str, Any]) -> tuple[str, str]:
-    return f"state   {body['mode'] if body.get('online') else 'OFFLINE (the last will)'}", DIM
+    return f"state   {body['mode'] if body['online'] else 'OFFLINE (the last will)'}", DIM
 
 
 IN_WORDS: dict[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
@@ -109,7 +112,7 @@ class Narrator:
         self._ends = threading.Event()
         self._heard = 0
         self._read: dict[str, int] = {}
-        self._state = ""
+        self._mode = "?"
         self._thread = threading.Thread(target=self._follow, name="narrator", daemon=True)
 
     def begin(self) -> None:
@@ -122,6 +125,11 @@ class Narrator:
             self._tell_news()
 
     def say(self, who: str, what: str, colour: str = "") -> None:
+        """What we do ourselves, after all that happened before it."""
+        self._tell_news()
+        self._line(who, what, colour)
+
+    def _line(self, who: str, what: str, colour: str) -> None:
         at = time.monotonic() - self._begun
         with self._printing:
             print(f"{at:6.1f}s  {who:11} {coloured(what, colour)}", flush=True)
@@ -148,23 +156,30 @@ class Narrator:
     def _tell_news(self) -> None:
         with self._looking:
             for who, what, colour in self._news():
-                self.say(who, what, colour)
+                self._line(who, what, colour)
 
     def _news(self) -> Iterable[Line]:
         for plan in self._site.cabinets:
             ledger = self._site.emulator.ledger(plan.board)
             lanes = {lane.number: lane.channel for lane in plan.lanes}
             for line in ledger[self._read.get(plan.board, 0) :]:
-                if words := of_ledger(line, lanes):
+                nobody_looks = line["event"].startswith("eye") and not plan.drop_sensor
+                if not nobody_looks and (words := of_ledger(line, lanes)):
                     yield f"cabinet {plan.name}", *words
             self._read[plan.board] = len(ledger)
         messages = self._site.platform.messages
         fresh = messages[self._heard :]
         self._heard += len(fresh)
         for message in fresh:
-            words = of_message(message)
-            if words is None or (message.topic == "state" and words[0] == self._state):
+            if message.topic == "state" and not self._is_a_turn(message.json):
                 continue
-            if message.topic == "state":
-                self._state = words[0]
-            yield "<- MQTT", *words
+            if words := of_message(message):
+                yield "<- MQTT", *words
+
+    def _is_a_turn(self, state: Mapping[str, Any]) -> bool:
+        """Whether a state is worth a line: not that it dispenses, which one sees."""
+        mode = state["mode"] if state["online"] else ""
+        if mode in {"dispensing", self._mode}:
+            return False
+        self._mode = mode
+        return True

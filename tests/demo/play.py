@@ -26,7 +26,10 @@ from tests.system.site import CabinetPlan, Lane, Site
 ACT_BOUND_S = 40.0
 """No act takes more than 10 s; an act that hangs ends the play with what came so far."""
 
-# Motors as slow as in the field, so that one sees them; a jammed one gives up after 3 s.
+READ_S = 2.5
+"""A pause before each act: for reading what it is about."""
+
+# Motors as slow as in the field, so that one sees them; a jammed one gives up after 5 s.
 TRACK = CabinetPlan(
     name="A",
     kind="track",
@@ -34,8 +37,8 @@ TRACK = CabinetPlan(
     protocol="vbp",
     drop_sensor=True,
     lanes=(Lane("A1", 1, 121), Lane("A2", 2, 122)),
-    settings={"cycle_timeout_s": 10, "max_run_ms": 3000, "drop_wait_ms": 1500},
-    run_ms=1200,
+    settings={"cycle_timeout_s": 12, "max_run_ms": 5000, "drop_wait_ms": 1500},
+    run_ms=2200,
     fall_ms=350,
 )
 SPIRAL = CabinetPlan(
@@ -46,7 +49,8 @@ SPIRAL = CabinetPlan(
     drop_sensor=False,
     lanes=(Lane("B1", 1, 221), Lane("B2", 2, 222)),
     settings={"cycle_timeout_s": 10},
-    run_ms=1500,
+    scenario={"eye": False},
+    run_ms=2000,
     fall_ms=300,
 )
 
@@ -66,7 +70,14 @@ class Play:
         return self.site.platform.dispense(order_id, products, **fields)
 
     def finished(self, order_id: int, *, times: int = 1) -> None:
-        self.site.platform.wait_order(order_id, "finished", ACT_BOUND_S, times=times)
+        """Until the order is told as finished, and each of its units too, so many times."""
+        platform = self.site.platform
+        units = platform.wait_order(order_id, "finished", ACT_BOUND_S, times=times)["units"]
+        platform.wait_for(
+            lambda: len(platform.of("result", order_id)) >= units * times,
+            f"the results of order {order_id}",
+            ACT_BOUND_S,
+        )
 
     def drives(self) -> int:
         """How often any motor was told to turn, by the emulator's own ledger."""
@@ -108,9 +119,9 @@ def duplicate(play: Play) -> None:
 
 
 def expired(play: Play) -> None:
-    """An order that was on its way for five minutes: late is never."""
+    """An order that comes ten seconds after its customer gave up: late is never."""
     drives, now = play.drives(), int(time.time())
-    play.order(1005, 1, 121, issued_at=now - 300, expires_at=now - 210)
+    play.order(1005, 1, 121, issued_at=now - 20, expires_at=now - 10)
     play.site.platform.wait_order(1005, "rejected", ACT_BOUND_S)
     play.narrator.remark(f"Motors that turned: {play.drives() - drives}.")
 
@@ -120,9 +131,10 @@ def killed(play: Play) -> None:
     site = play.site
     before = len(site.ledger("A1", "motor_started"))
     play.order(1006, 2, 121)
+    site.platform.wait_order(1006, "accepted", ACT_BOUND_S)
     site.wait_ledger("A1", "motor_started", before + 1)
+    play.narrator.say("vendingd", f"kill -9 of process {site.daemon.pid}", RED)
     site.daemon.kill()
-    play.narrator.say("vendingd", f"killed: process {site.daemon.pid}", RED)
     site.wait_ledger("A1", judge.FELL, before + 1)
     play.narrator.remark("It fell, and nobody was there to see it. The daemon comes back:")
     seconds = site.daemon.up()
@@ -153,11 +165,19 @@ def perform(play: Play) -> bool:
     )
     play.site.up()
     play.narrator.begin()
+    play.site.platform.wait_for(
+        lambda: any(state["mode"] == "ready" for state in play.site.platform.of("state")),
+        "the machine is ready to sell",
+        ACT_BOUND_S,
+    )
     for number, (title, act) in enumerate(ACTS, start=1):
         play.narrator.title(f"{number}. {title}")
         play.narrator.remark(act.__doc__ or "")
+        time.sleep(READ_S)
         act(play)
     play.site.wait_rest(ACT_BOUND_S)
+    play.narrator.title("What the technician sees: vendctl status")
+    play.narrator.plain(play.site.daemon.run_ctl("status").stdout.rstrip())
     play.narrator.title("What the platform was told, beside what really happened")
     facts = play.site.facts()
     table, agree = comparison(facts)

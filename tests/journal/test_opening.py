@@ -388,13 +388,13 @@ async def test_a_directory_that_is_a_file(bench: Bench) -> None:
 
 
 AS_NOBODY = """
-import asyncio, os, sys
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
+import os, sys
 from pathlib import Path
 from controller.clock import LoopClock
 from controller.errors import JournalError
 from controller.journal.journal import open_journal
 from tests.journal.conftest import PlainAnnouncer
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
     open_journal(Path(sys.argv[1]), clock=LoopClock(), announcer=PlainAnnouncer(), boot="b",
                  skew_s=30, retention_days=1)
@@ -416,9 +416,9 @@ except JournalError as error:
 async def test_files_of_another_user_stop_the_daemon(
     bench: Bench, modes: dict[str, int], answer: str
 ) -> None:
-    """P13: what cannot be read is not lost. Nothing is set aside, and the message has a remedy."""
+    """P13: what cannot be read is not lost: nothing is set aside, and the message has a remedy."""
     await history(bench, 1)
-    for folder in (bench.folder.parent, bench.folder.parent.parent, bench.folder.parent.parent.parent):
+    for folder in list(bench.folder.parents)[:3]:
         folder.chmod(0o755)
     for name, mode in modes.items():
         (bench.folder / name).chmod(mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,11 @@ from pathlib import Path
 
 PROGRAMS = Path(sys.executable).parent
 """Where vendingd, vendctl and firmware-sim were installed, beside this Python."""
+
+SETPRIV = shutil.which("setpriv")
+LEASH = [SETPRIV, "--pdeathsig", "KILL", "--"] if SETPRIV else []
+"""Ends a program when the thread that started it ends, also by a kill -9, so that a test
+run that is killed leaves nothing behind. It becomes the program: the pid is the program's."""
 
 
 class Process:
@@ -26,7 +32,7 @@ class Process:
         assert not self.alive, f"{self.command[0]} runs already"
         with self.log.open("ab") as output:
             self._child = subprocess.Popen(
-                self.command,
+                [*LEASH, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -73,6 +73,7 @@ SPIRAL_ON_XY = CabinetPlan(
     drop_sensor=False,
     lanes=(Lane("B1", 1, 221), Lane("B2", 2, 222)),
     settings={"cycle_timeout_s": 5, "settle_ms": 50},
+    scenario={"eye": False},
 )
 BOTH = (TRACK_ON_VBP, SPIRAL_ON_XY)
 

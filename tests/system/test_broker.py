@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.system.broker import Broker
+from tests.system.broker import Broker, answers
 from tests.system.platform_client import Platform
+from tests.system.process import LEASH
+from tests.system.waiting import wait_for
 
 pytestmark = pytest.mark.system
 
@@ -36,3 +40,20 @@ def test_a_killed_broker_comes_back_on_its_port_with_what_it_was_told_to_keep(
         platform.close()
         broker.end()
     assert not broker.alive
+
+
+BORN_AND_LEFT = """
+import pathlib, sys, os, signal
+broker = Broker(pathlib.Path(sys.argv[1]))
+broker.up()
+print(broker.port, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not LEASH, reason="needs setpriv of util-linux")
+def test_a_killed_test_run_leaves_nothing_running(short_dir: Path) -> None:
+    command = [sys.executable, "-c", BORN_AND_LEFT, str(short_dir)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    port = int(done.stdout)
+    wait_for(lambda: not answers(port), "the broker ended with the one who started it")

@@ -105,9 +105,14 @@ class Broker:
                 return
         raise AssertionError("mosquitto does not listen")
 
-    def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
+    def signal(self, what: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(what)
+
+    def stop(self) -> None:
+        """Kill it: nothing is flushed, nobody is told."""
         if self._process is not None:
-            self._process.send_signal(how)
+            self._process.kill()
             self._process.wait(LONGEST_WAIT_S)
             self._process = None
 
@@ -406,6 +411,8 @@ async def build(broker: Broker) -> AsyncIterator[Build]:
         wall: Callable[[], float] = lambda: 2_000.0,
         adopt: Callable[[int | None, int | None], Awaitable[None]] | None = None,
         pace: dict[str, Any] | None = None,
+        real: Any = None,
+        real_desk: Any = None,
         **settings: Any,
     ) -> Machine:
         journal = journal or MemoryJournal()
@@ -423,9 +430,9 @@ async def build(broker: Broker) -> AsyncIterator[Build]:
             mqtt_settings,
             IntakeSettings(MACHINE),
             LoopClock(wall=wall),
-            journal=journal,
-            desk=desk,
-            outbox=journal,
+            journal=real or journal,
+            desk=real_desk or desk,
+            outbox=real or journal,
             reports=journal,
             view=view,
             on_retained_state=on_retained_state,

@@ -17,12 +17,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.boards.base import BAUDRATES, LinkCounters, check_number
+from controller.boards.base import BAUDRATES, RECENT_LOSSES, LinkCounters, check_number
 from controller.boards.port import Port, reopen_for_ever
 from controller.boards.vbp.cycles import Stream, drive_cycle, recall_cycle
 from controller.boards.vbp.frames import (
@@ -122,6 +122,7 @@ class VbpBoard:
         self._capabilities = DEFAULT_CAPABILITIES
         self._last_boot: int | None = None
         self._last_cause = ""
+        self._recent_losses: deque[str] = deque(maxlen=RECENT_LOSSES)
         self._events: asyncio.Queue[Event] = asyncio.Queue(QUEUED_EVENTS)
         self._work = asyncio.Event()
         self._streams: dict[int, Stream] = {}
@@ -148,7 +149,11 @@ class VbpBoard:
     def status(self) -> BoardStatus:
         session = self.session
         counters = self.counters.as_mapping(self.port.traffic)
-        detail: dict[str, Any] = {"port": self.port.spec, "last_reset_cause": self._last_cause}
+        detail: dict[str, Any] = {
+            "port": self.port.spec,
+            "last_reset_cause": self._last_cause,
+            "recent_losses": list(self._recent_losses),
+        }
         if session is None:
             detail["why"] = self._why_down[:200]
             return BoardStatus(up=False, detail=detail, counters=counters)
@@ -271,16 +276,15 @@ class VbpBoard:
             self._session = session
             self._stir()
             await desk.went(up=True, why=session.hello.text)
-            upkeep = [
-                asyncio.create_task(self._pass_on_events(session, desk), name="vbp events"),
-                asyncio.create_task(self._keep(session, desk), name="vbp upkeep"),
-            ]
-            try:
+            # A mistake of ours in a helper ends the driver with its name on it, never silently.
+            async with asyncio.TaskGroup() as helpers:
+                helping = [
+                    helpers.create_task(self._pass_on_events(session, desk), name="vbp events"),
+                    helpers.create_task(self._keep(session, desk), name="vbp upkeep"),
+                ]
                 await link.down.wait()
-            finally:
-                for task in upkeep:
+                for task in helping:
                     task.cancel()
-                await asyncio.gather(*upkeep, return_exceptions=True)
         finally:
             link.end("the conversation ended")
             self._session = None
@@ -288,6 +292,8 @@ class VbpBoard:
             self._stir()
         if link.down_because.startswith(RESTARTED):
             self.counters.resets += 1
+        self.counters.downs += 1
+        self._recent_losses.append(link.down_because[:200])
         await desk.went(up=False, why=link.down_because)
         return True
 

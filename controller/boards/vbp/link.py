@@ -138,7 +138,7 @@ class VbpLink:
                 if exchange.sends >= MAX_SENDS:
                     self._counters.unanswered += 1
                     name = type(exchange.request).__name__
-                    self.end(f"no answer to {MAX_SENDS} sends of {name}")
+                    self.end(f"no answer to {MAX_SENDS} sends of {name}; is the board powered?")
                 else:
                     self._counters.resends += 1
                     self.send(exchange)

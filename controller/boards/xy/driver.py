@@ -21,7 +21,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from controller.boards.base import LinkCounters
+from controller.boards.base import RECENT_LOSSES, LinkCounters
 from controller.boards.port import Port, reopen_for_ever
 from controller.boards.xy import frames
 from controller.boards.xy.cycle import Cycle
@@ -65,6 +65,7 @@ from controller.model import Reason
 
 log = logging.getLogger("vending.boards")
 
+NO_POLL = "no POLL from the board yet; is it powered, are cable and baud rate right?"
 SILENCE_S = 3.0
 SILENCE_POLLS = 5
 """The protocol's page: lost after max(3 s, 5 poll intervals) without any valid frame."""
@@ -105,7 +106,7 @@ class XyBoard:
         self._line: SlaveLine | None = None
         self._link = Link.DOWN
         self._told_up = False
-        self._why = "no POLL yet"
+        self._why = NO_POLL
         self._last_heard = 0.0
         self._syncing_since = 0.0
         self._sync_heard = 0.0
@@ -120,6 +121,7 @@ class XyBoard:
         self._stir = asyncio.Event()
         self._gone = asyncio.Event()
         self._noted: dict[str, float] = {}
+        self._recent_losses: deque[str] = deque(maxlen=RECENT_LOSSES)
 
     # ------------------------------------------------------------------ Board
 
@@ -141,6 +143,7 @@ class XyBoard:
             "link": self._link.value,
             "lanes": len(self._lanes),
             "pack_no": self._pack_no,
+            "recent_losses": list(self._recent_losses),
         }
         if self._link is not Link.UP:
             detail["why"] = self._why[:200]
@@ -260,18 +263,17 @@ class XyBoard:
         heard_before = self.counters.frames_in
         try:
             await line.open(self.port)
-            self._why = "no POLL yet"
+            self._why = NO_POLL
             self._last_heard = self._clock.monotonic()
-            helpers = [
-                asyncio.create_task(self._watch(), name="xy silence"),
-                asyncio.create_task(self._tell_desk(desk), name="xy news"),
-            ]
-            try:
+            # A mistake of ours in a helper ends the driver with its name on it, never silently.
+            async with asyncio.TaskGroup() as helpers:
+                helping = [
+                    helpers.create_task(self._watch(), name="xy silence"),
+                    helpers.create_task(self._tell_desk(desk), name="xy news"),
+                ]
                 await self._gone.wait()
-            finally:
-                for task in helpers:
+                for task in helping:
                     task.cancel()
-                await asyncio.gather(*helpers, return_exceptions=True)
         finally:
             line.close()
             self._line = None
@@ -286,10 +288,11 @@ class XyBoard:
 
     def _go_down(self, why: str) -> None:
         self._why = why
-        if self._link is not Link.UP:
-            self._link = Link.DOWN
+        was, self._link = self._link, Link.DOWN
+        if was is not Link.UP:
             return
-        self._link = Link.DOWN
+        self.counters.downs += 1
+        self._recent_losses.append(why[:200])
         if self._line is not None:
             self._line.drop_all()
         if self._cycle is not None:
@@ -353,7 +356,8 @@ class XyBoard:
         cycle = self._cycle
         if cycle is not None and cycle.listening:
             cycle.hear(status, raw)
-            return
+            if cycle.readers:
+                return
         self.counters.stray += 1
         if cycle is None or not cycle.was_its_last_word(status):
             name = name_of(frames.Dispensing, status.status)
