@@ -152,8 +152,8 @@ class View:
         trouble = floor.board_trouble(cabinet)
         if stopped is not None:
             state, reason = "stopped", stopped
-        elif trouble or not station.up:
-            state, reason = "out_of_service", trouble or f"board {cabinet.board} does not answer"
+        elif trouble:
+            state, reason = "out_of_service", trouble
         elif station.quarantine is not None:
             state, reason = "out_of_service", f"board {cabinet.board} is quarantined"
         elif not good:

@@ -113,7 +113,7 @@ def _fault(board: EmulatedBoard, body: Body) -> Answer:
 def _lift(board: EmulatedBoard, body: Body) -> Answer:
     _only(body, "kind", "lane")
     kind = body.get("kind")
-    if kind is not None and kind not in set(KINDS):
+    if kind is not None and kind not in list(KINDS):
         raise Misunderstood(f"kind is one of {', '.join(KINDS)}")
     lane = _lane(board, body) if "lane" in body else None
     return {"ended": board.lift(kind, lane)}

@@ -7,6 +7,7 @@ port later does not find them.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import select
 import socket
@@ -20,6 +21,8 @@ from firmware_sim.board import EmulatedBoard
 READ_BYTES = 4096
 OPEN_CHECK_S = 0.02
 """How often an unopened pty is asked whether a host came: the kernel gives no event for it."""
+TIOCGEXCL = 0x80045440
+"""ioctl_tty(2): whether a terminal is in exclusive mode."""
 BAUDRATES = {"vbp": 115_200, "xy": 57_600}
 """By the protocols' documents."""
 
@@ -50,6 +53,7 @@ class PtyPort:
         self._path = path
         self._board = board
         self._master = -1
+        self._slave = ""
         self._host_there = False
         self._check: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -77,12 +81,12 @@ class PtyPort:
         self._drop()
         self._master, slave = os.openpty()
         tty.setraw(slave)
-        name = os.ttyname(slave)
+        self._slave = os.ttyname(slave)
         os.close(slave)
         os.set_blocking(self._master, False)
         fresh = self._path.with_name(self._path.name + ".new")
         fresh.unlink(missing_ok=True)
-        fresh.symlink_to(name)
+        fresh.symlink_to(self._slave)
         fresh.replace(self._path)
         self._board.connect(self.write)
         self._wait_for_host()
@@ -102,10 +106,24 @@ class PtyPort:
         asker = select.poll()
         asker.register(self._master, select.POLLIN)
         if any(event & select.POLLHUP for _, event in asker.poll(0)):
+            if self._left_claimed():
+                self._replace()
+                return
             self._check = self._loop.call_later(OPEN_CHECK_S, self._wait_for_host)
             return
         self._host_there = True
         self._loop.add_reader(self._master, self._readable)
+
+    def _left_claimed(self) -> bool:
+        """A host came and died between two checks, and its exclusive flag stays on the pty."""
+        try:
+            line = os.open(self._slave, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError:
+            return True  # EBUSY: root alone is let in
+        try:
+            return fcntl.ioctl(line, TIOCGEXCL, bytes(4)) != bytes(4)
+        finally:
+            os.close(line)
 
     def _readable(self) -> None:
         try:

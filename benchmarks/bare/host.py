@@ -90,11 +90,14 @@ def main() -> None:
         body = json.dumps(result).encode().ljust(OPENING_BYTES[0])
         client.publish(f"{root}/result", body, qos=1)
         client.ack(message.mid, message.qos)
-        host.afterwards()
+
+    def published(*_: Any) -> None:
+        host.afterwards()  # after the result has left, as the daemon does
 
     client.on_connect = connected
     client.on_socket_open = no_delay
     client.on_message = dispense
+    client.on_publish = published
     client.connect("127.0.0.1", int(port))
     client.loop_forever()
 

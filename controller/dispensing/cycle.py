@@ -49,7 +49,6 @@ from controller.dispensing.interfaces import (
 )
 from controller.model import Finding, Outcome, Reason
 
-
 # The library warns, per cycle, of each convenience (`may_write`, `is_opened`, …) that it
 # does not put on a model with typed triggers: by design here.
 logging.getLogger("transitions.core").setLevel(logging.ERROR)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from controller.dispensing.bell import Bell
@@ -124,6 +124,7 @@ class Station:
         self._bell = bell
         self._sensed = sensed_channels
         self._watchers: asyncio.TaskGroup | None = None
+        self._seen = False
 
     # ------------------------------------------------------------------ for the cabinets
 
@@ -282,12 +283,15 @@ class Station:
         self.up = up
         self.since = self._clock.monotonic()
         self._bell.ring()
+        first, self._seen = not self._seen, True
         kind = "board_back" if up else "board_lost"
         log.log(
             logging.INFO if up else logging.WARNING,
             kind,
             extra={"fields": {"board": self.board.name, "why": why}},
         )
+        if first:
+            return  # its first word since our start is no news
         try:
             await self._journal.event(kind, {"board": self.board.name, "why": why[:200]})
         except JournalUnwritable:
@@ -299,10 +303,13 @@ class Station:
             detail = {"board": self.board.name, "cycle_id": cycle_id, "record": dict(raw)}
             key = f"foreign:{self.board.name}:{cycle_id}"
             await self._journal.event("foreign_record", detail, key)
-        elif cycle.closed:
+        elif not cycle.closed:
+            # Its outcome is being written this moment; the board must keep the record till then.
+            raise JournalUnwritable(f"cycle {cycle_id} is not closed yet: ask again")
+        else:
             await self._journal.revise(cycle_id, finding, raw, lift=True)
             if self.quarantine is not None and self.quarantine.cycle.cycle_id == cycle_id:
-                self.quarantine = replace(self.quarantine, until=self._clock.monotonic())
+                self.quarantine = None
         self._bell.ring()
 
     async def notice(self, notice: Notice, key: str | None = None) -> None:

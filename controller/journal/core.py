@@ -174,13 +174,17 @@ class Core:
         return journal not in self._births
 
     async def rebirth(self, reason: str) -> None:
-        """An older copy is in use: new birth, bound with skew, seq from 1, stock unconfirmed."""
+        """An older copy is in use: new birth, bound with skew, seq from 1, stock unconfirmed.
+
+        While the clock is not believed the birth is None afterwards, and `believe` gives it.
+        """
+        believed = self._clock.believed()
 
         def work(tx: Transaction) -> None:
             old = tx.counters.birth
-            tx.set(doubted=1, birth=None)
-            self._take_birth(tx)
-            tx.set(seq=0)
+            tx.set(doubted=1, birth=None, bound=None, seq=0)
+            if believed:
+                self._take_birth(tx)
             lanes.unconfirm(tx)
             detail = {"reason": storable(reason), "was": old, "is": tx.counters.birth}
             events.raise_event(tx, "journal_restored", detail)

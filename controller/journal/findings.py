@@ -7,17 +7,17 @@ fields that it lost are ignored.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from controller.journal.transaction import to_json
 from controller.model import Evidence, Finding, Outcome, Reason
 
-NAMES = frozenset(field.name for field in fields(Finding))
+NAMES = tuple(field.name for field in fields(Finding))
 
 
 def encode(finding: Finding) -> str:
-    return to_json(asdict(finding))
+    return to_json({name: getattr(finding, name) for name in NAMES})
 
 
 def decode(text: str) -> Finding:

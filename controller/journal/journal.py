@@ -354,13 +354,15 @@ class Journal(Core):
         found = await self._read(queries.totals)
         return {**found, "rejections_limited": limited}
 
-    async def results_of(self, key: OrderKey) -> list[bytes]:
-        return await self._read(lambda tx: queries.results_of(tx, key))
+    async def messages_of(
+        self, key: OrderKey, after: tuple[int, int], limit: int
+    ) -> list[queries.Message] | None:
+        """Stored messages about a command behind (journal, seq); None: unknown command."""
+        return await self._read(lambda tx: queries.messages_of(tx, key, after, limit))
 
-    async def results_since(
-        self, journal: int, seq: int, limit: int
-    ) -> list[tuple[int, int, bytes]]:
-        return await self._read(lambda tx: queries.results_since(tx, journal, seq, limit))
+    async def messages_since(self, after: tuple[int, int], limit: int) -> list[queries.Message]:
+        """All stored messages behind (journal, seq), in the order of that pair."""
+        return await self._read(lambda tx: queries.messages_since(tx, after, limit))
 
 
 def _pruned(step: Callable[[Transaction, float], int], cutoff: float, tx: Transaction) -> int:

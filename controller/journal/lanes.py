@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import astuple
+from functools import lru_cache
+from typing import Any
 
 from controller.dispensing.interfaces import LaneState
 from controller.errors import Refused
@@ -17,32 +18,33 @@ from controller.journal.tally import Tally, booked, more_dropped, rebooked
 from controller.journal.transaction import Transaction
 from controller.model import Cabinet, Finding, Lane, LaneHealth, Outcome
 
+STATE = (
+    "SELECT channel, number, product_id, capacity, cabinet, initial_stock, stock, gone,"
+    " uncertain, adjusted, loaded, health, health_reason, failures, cycles, last_cycle_at"
+    " FROM lanes"
+)
+
+
+@lru_cache(maxsize=1_024)
+def _lane(*settings: Any) -> Lane:
+    """The same settings are the same value: an order looks at every lane of the machine."""
+    return Lane(*settings)
+
 
 def lane_state(row: sqlite3.Row, reserved: int) -> LaneState:
-    health = LaneHealth(row["health"])
-    if health is LaneHealth.OK and row["uncertain"] > 0:
+    """From a row of STATE, read by place: names would take half of an order's time."""
+    *settings, stock, gone, uncertain, adjusted, loaded = row[:11]
+    stored, reason, failures, cycles, last_cycle_at = row[11:]
+    health = HEALTH[stored]
+    if uncertain > 0 and health is LaneHealth.OK:
         health = LaneHealth.UNRESOLVED
     return LaneState(
-        lane=Lane(
-            row["channel"],
-            row["number"],
-            row["product_id"],
-            row["capacity"],
-            row["cabinet"],
-            row["initial_stock"],
-        ),
-        stock=row["stock"],
-        reserved=reserved,
-        gone=row["gone"],
-        uncertain=row["uncertain"],
-        adjusted=row["adjusted"],
-        loaded=row["loaded"],
-        health=health,
-        health_reason=row["health_reason"],
-        failures=row["failures"],
-        cycles=row["cycles"],
-        last_cycle_at=row["last_cycle_at"],
-    )
+        _lane(*settings), stock, reserved, gone, uncertain, adjusted, loaded,
+        health, reason, failures, cycles, last_cycle_at,
+    )  # fmt: skip
+
+
+HEALTH = {health.value: health for health in LaneHealth}
 
 
 def lane_states(tx: Transaction) -> Sequence[LaneState]:
@@ -55,7 +57,7 @@ def lane_states(tx: Transaction) -> Sequence[LaneState]:
         " WHERE closed_at IS NULL AND test_id IS NOT NULL GROUP BY channel"
     ):
         reserved[channel] = reserved.get(channel, 0) + count
-    rows = tx.all("SELECT * FROM lanes WHERE active = 1 ORDER BY cabinet, number")
+    rows = tx.all(f"{STATE} WHERE active = 1 ORDER BY cabinet, number")
     return [lane_state(row, reserved.get(row["channel"], 0)) for row in rows]
 
 
@@ -68,7 +70,8 @@ def find(tx: Transaction, channel: str) -> sqlite3.Row:
 
 
 def state_of(tx: Transaction, channel: str) -> LaneState:
-    row = find(tx, channel)
+    find(tx, channel)
+    row = tx.all(f"{STATE} WHERE channel = ?", channel)[0]
     found = tx.one(
         "SELECT (SELECT COUNT(*) FROM units WHERE channel = ?1 AND outcome IS NULL)"
         " + (SELECT COUNT(*) FROM cycles INDEXED BY cycles_open"
@@ -86,7 +89,11 @@ def write_tally(tx: Transaction, channel: str, tally: Tally) -> None:
     tx.run(
         "UPDATE lanes SET stock = ?, gone = ?, uncertain = ?, adjusted = ?, loaded = ?"
         " WHERE channel = ?",
-        *astuple(tally),
+        tally.stock,
+        tally.gone,
+        tally.uncertain,
+        tally.adjusted,
+        tally.loaded,
         channel,
     )
 

@@ -12,7 +12,7 @@ from controller.journal import cycles, findings
 from controller.journal import lanes as lane_rows
 from controller.journal.outbox import waiting
 from controller.journal.transaction import Transaction
-from controller.journal.units import executed
+from controller.journal.units import executed, order_by_key
 from controller.model import OrderKey, OrderStatus
 
 PAGE = 500
@@ -44,7 +44,7 @@ def _summary(tx: Transaction, order: sqlite3.Row) -> dict[str, Any]:
 
 def orders(tx: Transaction, limit: int, before: int | None) -> dict[str, Any]:
     """The newest accepted orders, newest first; `next_before` is the cursor of the next page."""
-    limit = max(1, min(limit, PAGE))
+    limit = _page(limit)
     rows = tx.all(
         "SELECT * FROM orders WHERE id < ? ORDER BY id DESC LIMIT ?",
         (1 << 62) if before is None else before,
@@ -171,7 +171,7 @@ def lanes(tx: Transaction) -> list[dict[str, Any]]:
 
 def lane(tx: Transaction, channel: str, limit: int) -> dict[str, Any]:
     """A lane with its newest cycles and what people did to it. Refused: unknown_channel."""
-    limit = max(1, min(limit, PAGE))
+    limit = _page(limit)
     history = tx.all(f"{cycles.SELECT} WHERE channel = ? ORDER BY n DESC LIMIT ?", channel, limit)
     audit = tx.all(
         "SELECT at, who, action, detail FROM audit WHERE target = ? ORDER BY id DESC LIMIT ?",
@@ -190,7 +190,7 @@ def events(tx: Transaction, limit: int) -> list[dict[str, Any]]:
     rows = tx.all(
         "SELECT event_seq, at, kind, detail, sent_at, lost FROM events"
         " ORDER BY event_seq DESC LIMIT ?",
-        max(1, min(limit, PAGE)),
+        _page(limit),
     )
     return [
         {
@@ -224,31 +224,52 @@ def totals(tx: Transaction) -> dict[str, int]:
     }
 
 
-def results_of(tx: Transaction, key: OrderKey) -> list[bytes]:
-    """Every stored message about a command, byte for byte, in the order of their writing."""
+Message = tuple[str, int, int, bytes]
+"""Topic, journal, seq and payload of a stored result or order message."""
+
+
+def messages_of(
+    tx: Transaction, key: OrderKey, after: tuple[int, int], limit: int
+) -> list[Message] | None:
+    """Stored messages about a command behind (journal, seq), byte for byte, in that order.
+
+    None for a command that was neither accepted, nor rejected, nor cancelled here.
+    """
     rows = tx.all(
-        "SELECT row, payload FROM outbox WHERE order_row ="
+        "SELECT row FROM outbox WHERE order_row ="
         " (SELECT id FROM orders WHERE order_id = ?1 AND delivery_id = ?2)"
-        " UNION SELECT row, payload FROM outbox WHERE row IN"
-        " (SELECT outbox_row FROM answers WHERE order_id = ?1 AND delivery_id = ?2)"
-        " ORDER BY row LIMIT ?3",
+        " UNION SELECT outbox_row FROM answers WHERE order_id = ?1 AND delivery_id = ?2",
         key.order_id,
         key.delivery_id,
-        PAGE,
     )
-    return [bytes(row["payload"]) for row in rows]
+    if not rows and order_by_key(tx, key) is None:
+        return None
+    found = (
+        tx.one("SELECT topic, journal, seq, payload FROM outbox WHERE row = ?", row["row"])
+        for row in rows
+    )
+    messages = sorted((_message(row) for row in found if row is not None), key=_place)
+    return [message for message in messages if _place(message) > after][: _page(limit)]
 
 
-def results_since(
-    tx: Transaction, journal: int, seq: int, limit: int
-) -> list[tuple[int, int, bytes]]:
-    """Stored messages behind (journal, seq), oldest first, over later births: (journal, seq,
-    payload). The last pair is the cursor of the next page."""
+def messages_since(tx: Transaction, after: tuple[int, int], limit: int) -> list[Message]:
+    """All stored messages behind (journal, seq), ordered by that pair, over later births."""
     rows = tx.all(
-        "SELECT journal, seq, payload FROM outbox WHERE (journal, seq) > (?, ?)"
+        "SELECT topic, journal, seq, payload FROM outbox WHERE (journal, seq) > (?, ?)"
         " ORDER BY journal, seq LIMIT ?",
-        journal,
-        seq,
-        max(1, min(limit, PAGE)),
+        *after,
+        _page(limit),
     )
-    return [(row["journal"], row["seq"], bytes(row["payload"])) for row in rows]
+    return [_message(row) for row in rows]
+
+
+def _message(row: sqlite3.Row) -> Message:
+    return row["topic"], row["journal"], row["seq"], bytes(row["payload"])
+
+
+def _place(message: Message) -> tuple[int, int]:
+    return message[1], message[2]
+
+
+def _page(limit: int) -> int:
+    return max(1, min(limit, PAGE))

@@ -121,7 +121,14 @@ class Transaction:
 
 def to_json(value: Any) -> str:
     """Compact ASCII JSON: any text is storable, lone surrogates included."""
-    return json.dumps(value, separators=(",", ":"), default=str)
+    return json.dumps(value, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """Read-only mappings become objects, bytes hex, anything else its text."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def bounded_json(detail: Mapping[str, Any]) -> str:

@@ -172,9 +172,12 @@ def _locked(path: Path) -> bool:
 
 
 async def test_closing_does_not_drop_dtr(cable: Cable) -> None:
+    fd = os.open(cable.name, os.O_RDWR | os.O_NOCTTY)
+    attributes = termios.tcgetattr(fd)
+    attributes[2] |= termios.HUPCL  # a serial device's default; a pty's is without
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
     port, ear = SerialPort(str(cable.name), 115200), Ear()
     line = await port.open(ear.receive, ear.gone)
-    fd = os.open(cable.name, os.O_RDWR | os.O_NOCTTY)
     assert not termios.tcgetattr(fd)[2] & termios.HUPCL
     os.close(fd)
     line.abort()

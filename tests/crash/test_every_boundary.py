@@ -106,6 +106,7 @@ def test_killed_at_every_boundary_of_an_order(plan: CabinetPlan) -> None:
         for when in ("before", "after")
     }
     assert sum(place.startswith("drive:before") for place in places) == 3
+    print(f"{plan.protocol}: {len(places)} boundaries: {sorted(kinds)}")
     with ThreadPoolExecutor(AT_ONCE) as pool:
         broken = [word for word in pool.map(lambda place: survive(plan, place), places) if word]
     assert not broken, f"{len(broken)} of {len(places)}:\n" + "\n".join(broken[:5])

@@ -216,6 +216,7 @@ def main(words: list[str]) -> int:
         say_why_it_failed(play.site)
         return 1
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C leaves nothing
         play.narrator.close()
         play.site.close()
         shutil.rmtree(directory, ignore_errors=True)

@@ -53,8 +53,11 @@ def things_to_try(site: Site) -> str:
           {vendctl} lanes
           {vendctl} orders
           {vendctl} order 1006
-          {vendctl} stock fill A --yes
           {vendctl} test A2 --yes
+
+        refill lane A1: the goods, then the count of them
+          {tell}/main.sock '{{"do": "refill", "lane": 1, "goods": 8}}'
+          {vendctl} stock set A1 8 --yes
 
         a fault, now; docs/faults.md has them all
           {tell}/main.sock '{{"do": "fault", "kind": "jam", "lane": 1}}'
@@ -62,10 +65,10 @@ def things_to_try(site: Site) -> str:
           {tell}/main.sock '{{"do": "plug"}}'
           {tell}/side.sock '{{"ask": "state"}}'
 
-        its files
-          {site.directory}/vendingd.toml   the daemon's settings
-          {site.directory}/vendingd.log    its log
-          {boards}/main.jsonl              the ledger of cabinet A's board
+        the daemon's settings, its log, and the ledger of what cabinet A's board really did
+          {site.directory}/vendingd.toml
+          {site.directory}/vendingd.log
+          {boards}/main.jsonl
 
         Ctrl-C here ends all of it.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -14,6 +15,7 @@ import pytest
 
 from controller.errors import JournalDamaged, JournalUnreadable, Refused, StateDirInUse
 from controller.journal.files import Files, read_births
+from controller.journal.journal import Journal
 from controller.journal.migrations import newest_version
 from controller.model import Code
 
@@ -176,6 +178,27 @@ async def test_a_restored_copy_is_found_and_takes_a_new_birth(bench: Bench) -> N
     assert (opening.birth, opening.bound) == (birth + 1, birth + 31)
 
 
+async def test_a_restored_copy_under_a_clock_that_is_not_believed(bench: Bench) -> None:
+    """No birth can be taken from such a clock: nothing is accepted until it is believed."""
+    journal = await bench.ready()
+    await accepted(journal, make_order())
+    await journal.close()
+    bench.clock.believes = False
+    bench.clock.now -= 9_000
+    journal, _ = bench.open()
+    assert journal.birth == int(NOW)
+    await journal.rebirth("retained_state")
+    assert (journal.birth, journal.bound) == (None, None)
+    assert not journal.is_restored(int(NOW), 99), "asked again, it is our own earlier birth"
+    refused = await journal.accept(make_order(2, issued_at=NOW + 500), PLAN)
+    assert getattr(refused, "code", None) is Code.CLOCK_UNSET
+    bench.crash()
+    bench.clock.believes = True
+    bench.clock.now = NOW + 600
+    journal, opening = bench.open()
+    assert (opening.birth, opening.bound) == (int(NOW) + 600, int(NOW) + 630)
+
+
 # ------------------------------------------------------------------ lost and damaged
 
 
@@ -309,6 +332,12 @@ async def test_rubbish_behind_the_log_is_no_damage(bench: Bench) -> None:
     assert (await journal.totals())["delivered"] == 5
 
 
+async def read_everything(journal: Journal) -> None:
+    for number in range(1, 41):
+        await journal.order(number)
+        await journal.messages_since((0, 0), 500)
+
+
 async def test_damage_met_while_running_is_admitted_at_the_next_start(bench: Bench) -> None:
     """The flag file makes the next start set the journal aside, once."""
     await history(bench)
@@ -319,9 +348,7 @@ async def test_damage_met_while_running_is_admitted_at_the_next_start(bench: Ben
     for page in range(size // 4096 // 2, size // 4096):
         at(page * 4096, b"\xff" * 200)(bench.database)
     with pytest.raises(JournalDamaged, match="restart"):
-        for number in range(1, 41):
-            await journal.order(number)
-            await journal.results_since(0, 0, 500)
+        await read_everything(journal)
     assert (bench.folder / "journal.damaged").exists()
     bench.crash()
     _, opening = bench.open()
@@ -422,7 +449,8 @@ async def test_files_of_another_user_stop_the_daemon(
         folder.chmod(0o755)
     for name, mode in modes.items():
         (bench.folder / name).chmod(mode)
-    said = subprocess.run(
+    said = await asyncio.to_thread(
+        subprocess.run,
         [sys.executable, "-c", AS_NOBODY, str(bench.folder)],
         capture_output=True, text=True, check=False, timeout=30,
         cwd=Path(__file__).parents[2],

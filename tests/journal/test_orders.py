@@ -29,6 +29,7 @@ from .conftest import (
     Bench,
     accepted,
     cabinet,
+    ending,
     intent,
     make_order,
     one_cycle,
@@ -256,8 +257,6 @@ async def test_a_drop_of_the_first_cycle_decides_although_the_second_ran(bench: 
     first = await one_cycle(journal, job.ref, JAMMED, final=False)
     second = await journal.open_cycle(intent(job.ref, channel="A2"))
     assert not await journal.revise(first.cycle_id, DELIVERED, {}, lift=False)
-    from .conftest import ending
-
     closed = await journal.close_cycle(second.cycle_id, ending(SILENT))
     assert closed.outcome is Outcome.DELIVERED
     assert (await stock_of(journal, "A1")).gone == 1
@@ -321,8 +320,6 @@ async def test_cancel_ends_what_has_not_started(bench: Bench) -> None:
     assert (cancelled["status"], cancelled["code"]) == ("cancelled", "ok")
     assert cancelled["counts"] == [3, 0, 2, 0]
     assert (await stock_of(journal)).reserved == 1
-    from .conftest import ending
-
     closed = await journal.close_cycle(opened.cycle_id, ending(DELIVERED))
     assert closed.order_finished
     rows = await journal.oldest("order", 99)
@@ -367,8 +364,6 @@ async def test_a_test_vend_is_an_event_and_never_a_result(bench: Bench) -> None:
     journal = await bench.ready()
     opened = await journal.open_cycle(intent(None, test_id="t-1"))
     assert (await stock_of(journal)).reserved == 1
-    from .conftest import ending
-
     closed = await journal.close_cycle(opened.cycle_id, ending(DELIVERED))
     assert closed.ref is None
     assert (closed.lane.stock, closed.lane.gone, closed.lane.reserved) == (9, 1, 0)
@@ -405,10 +400,17 @@ async def test_questions(bench: Bench) -> None:
     book = await journal.order_book(order.key)
     assert book is not None
     assert (book.waiting, book.running, book.delivered) == (1, 0, 1)
-    stored = await journal.results_of(order.key)
-    assert [json.loads(payload)["seq"] for payload in stored] == [1, 2]
-    since = await journal.results_since(int(NOW), 1, 10)
-    assert [(j, s) for j, s, _ in since] == [(int(NOW), 2)]
+    stored = await journal.messages_of(order.key, (0, 0), 10)
+    assert stored is not None
+    assert [(topic, seq) for topic, _, seq, _ in stored] == [("order", 1), ("result", 2)]
+    assert await journal.messages_of(order.key, (0, 0), 1) == stored[:1]
+    assert await journal.messages_of(order.key, (int(NOW), 1), 9) == stored[1:]
+    assert await journal.messages_since((int(NOW), 1), 10) == stored[1:]
+    assert await journal.messages_of(OrderKey(99), (0, 0), 9) is None
+    await journal.cancel(Cancellation(OrderKey(98), "", 5))
+    told = await journal.messages_of(OrderKey(98), (0, 0), 9)
+    assert told is not None
+    assert json.loads(told[0][3])["code"] == "unknown_order"
     lane = await journal.lane("A1")
     assert lane["history"][0]["purpose"] == "1111111#1"
     json.dumps([detail, page, lane, await journal.lanes(), await journal.totals()])

@@ -10,11 +10,13 @@ import asyncio
 import json
 import random
 import shutil
+import sqlite3
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +28,6 @@ from controller.model import Evidence, Finding, Outcome, Reason
 from .conftest import (
     DELIVERED,
     JAMMED,
-    NOW,
     PLAN,
     SILENT,
     Bench,
@@ -48,6 +49,10 @@ FINDINGS = (
 )
 NOTHING = Finding(Outcome.NOT_DELIVERED, Reason.EXPIRED, left_home=False)
 CHANNELS = ("A1", "A2", "A3")
+
+
+def expect(refused: Refused, code: str) -> None:
+    assert refused.code == code
 
 
 class Walk:
@@ -105,7 +110,7 @@ class Walk:
         try:
             opened = await self.journal.open_cycle(intent(job.ref, channel=channel, board=board))
         except Refused as refused:
-            assert refused.code == "board_busy"
+            expect(refused, "board_busy")
         else:
             self.open.append(opened.cycle_id)
 
@@ -115,7 +120,7 @@ class Walk:
                 intent(None, test_id=f"t{self.dice.random()}", channel="A2")
             )
         except Refused as refused:
-            assert refused.code == "board_busy"
+            expect(refused, "board_busy")
         else:
             self.open.append(opened.cycle_id)
 
@@ -159,9 +164,7 @@ class Walk:
     async def move(self) -> None:
         waiting = await self.journal.waiting_units()
         if waiting:
-            await self.journal.reassign(
-                self.dice.choice(waiting).ref, self.dice.choice(CHANNELS)
-            )
+            await self.journal.reassign(self.dice.choice(waiting).ref, self.dice.choice(CHANNELS))
 
     async def cancel(self) -> None:
         number = self.dice.randint(1, self.orders + 3)
@@ -173,7 +176,7 @@ class Walk:
         try:
             await self.journal.set_stock(self.dice.choice(CHANNELS), self.dice.randint(0, 20), "t")
         except Refused as refused:
-            assert refused.code == "cycle_open"
+            expect(refused, "cycle_open")
 
     async def publish(self) -> None:
         for topic in ("result", "order", "event"):
@@ -204,10 +207,10 @@ class Walk:
             assert balanced(state)
             assert min(state.stock, state.gone, state.uncertain, state.loaded) >= 0
             assert state.reserved == reserved[state.lane.channel]
-        stored = await self.journal.results_since(0, 0, 500)
-        assert [seq for _, seq, _ in stored] == list(range(1, len(stored) + 1)), "a gap in seq"
+        stored = await self.journal.messages_since((0, 0), 500)
+        assert [seq for _, _, seq, _ in stored] == list(range(1, len(stored) + 1)), "a gap in seq"
         assert len(stored) == self.journal.last_seq
-        self.check_messages([json.loads(payload) for _, _, payload in stored])
+        self.check_messages([json.loads(payload) for *_, payload in stored])
 
     def check_messages(self, messages: list[dict[str, Any]]) -> None:
         """One result per unit and revision; `delivered` is final; counts are the units'."""
@@ -240,10 +243,6 @@ def test_a_random_life_keeps_every_promise(seed: int) -> None:
 
 async def test_the_model_notices_a_gap(tmp_path: Path) -> None:
     """The check of the walk can fail: a message taken away is a gap in seq."""
-    import sqlite3
-
-    import pytest
-
     walk = Walk(1, tmp_path / "state")
     walk.journal = await walk.bench.ready(cabinet(stock=6))
     await walk.order()
@@ -257,4 +256,3 @@ async def test_the_model_notices_a_gap(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="gap"):
         await walk.check()
     walk.journal.abandon()
-    assert NOW

@@ -123,9 +123,7 @@ async def test_failures_in_a_row_suspend_and_a_delivery_resets(bench: Bench) -> 
     journal = await bench.ready()
     jobs = await accepted(journal, make_order(quantity=6))
     healths = []
-    for job, finding in zip(
-        jobs, (JAMMED, JAMMED, DELIVERED, JAMMED, JAMMED, JAMMED), strict=True
-    ):
+    for job, finding in zip(jobs, (JAMMED, JAMMED, DELIVERED, JAMMED, JAMMED, JAMMED), strict=True):
         await one_cycle(journal, job.ref, finding)
         lane = await stock_of(journal)
         healths.append((lane.failures, lane.health.value))

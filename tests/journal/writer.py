@@ -1,6 +1,6 @@
 """A process that works on a journal until it is killed. Prints what is durable, when it is.
 
-    python -m tests.journal.writer DIRECTORY SEED
+python -m tests.journal.writer DIRECTORY SEED
 """
 
 from __future__ import annotations
@@ -14,8 +14,18 @@ from controller.clock import LoopClock
 from controller.dispensing.interfaces import Rejection
 from controller.journal.journal import open_journal
 
-from .conftest import BOOT, DELIVERED, JAMMED, PLAN, SILENT, PlainAnnouncer, cabinet, ending
-from .conftest import intent, make_order
+from .conftest import (
+    BOOT,
+    DELIVERED,
+    JAMMED,
+    PLAN,
+    SILENT,
+    PlainAnnouncer,
+    cabinet,
+    ending,
+    intent,
+    make_order,
+)
 
 
 async def main(folder: Path, seed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import socket
 from pathlib import Path
 
@@ -80,7 +81,7 @@ class Broker(Process):
                 "persistence true",
                 f"persistence_location {self._config.parent}/",
                 "autosave_on_changes true",  # with the interval: saved after each change,
-                "autosave_interval 1",  # so that kill -9 forgets nothing that it acknowledged
+                "autosave_interval 1",  # so that kill -9 forgets hardly anything; see `save`
             ]
         return "\n".join(lines) + "\n"
 
@@ -93,3 +94,14 @@ class Broker(Process):
     def _is_up(self) -> bool:
         assert self.alive, f"mosquitto ended with {self.exit_code}: {self.output()}"
         return answers(self.port)
+
+    def save(self) -> None:
+        """What it knows is on its disk when this returns. By itself it writes after each
+        change, but a little after it acknowledged it, so that a kill may come first."""
+        before = self._saved_at()
+        self.signal(signal.SIGUSR1)
+        wait_for(lambda: self._saved_at() != before, "mosquitto saved what it knows")
+
+    def _saved_at(self) -> int:
+        database = self._config.parent / "mosquitto.db"
+        return database.stat().st_mtime_ns if database.exists() else 0

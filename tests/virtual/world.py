@@ -100,7 +100,7 @@ class World:
         """Until no order is open and all is published; virtual seconds."""
         async with asyncio.timeout(seconds):
             while self.dispenser.open_orders() or any((await self.journal.waiting()).values()):
-                await asyncio.sleep(0.1)  # noqa: ASYNC110  virtual, and nothing tells of both
+                await asyncio.sleep(0.1)
 
     def fell(self) -> int:
         return sum(
