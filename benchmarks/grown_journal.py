@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ FIRST_ORDER_ID = 10_000_000
 SPACING_S = 170.0
 """200,000 orders in 394 days: inside the retention of 400, the most that is ever kept."""
 
-Rows = dict[str, list[dict[str, Any]]]
+TOOK_S = 5.0
+"""From an order's acceptance to its end."""
+
+Row = dict[str, Any]
 
 
 def order_of(number: int, product_id: int, issued_at: int) -> Order:
@@ -31,6 +35,25 @@ def order_of(number: int, product_id: int, issued_at: int) -> Order:
     return Order(OrderKey(order_id), f"{order_id:020d}", issued_at, issued_at + 90, (line,))
 
 
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """The rows of the one order that the daemon itself wrote."""
+
+    order: Row
+    unit: Row
+    cycle: Row
+    messages: tuple[Row, ...]
+    product_id: int
+
+    def row(self, number: int) -> int:
+        """The row of the copy in `orders`."""
+        return int(self.order["id"]) + 1 + number
+
+    def at(self, number: int, orders: int) -> float:
+        """When the copy was issued: Unix seconds, whole ones."""
+        return float(int(self.order["accepted_at"] - (orders - number) * SPACING_S))
+
+
 def grow(database: Path, product_id: int, orders: int = ORDERS) -> None:
     """Add so many orders to a journal that is closed and holds exactly one, of one unit."""
     connection = sqlite3.connect(database, isolation_level=None)
@@ -38,11 +61,11 @@ def grow(database: Path, product_id: int, orders: int = ORDERS) -> None:
     for pragma in ("synchronous = OFF", "cache_size = -200000", "foreign_keys = OFF"):
         connection.execute(f"PRAGMA {pragma}")
     connection.execute("BEGIN IMMEDIATE")
-    pattern = _pattern(connection)
-    for table, rows in _copies(pattern, product_id, orders).items():
+    pattern = _pattern(connection, product_id)
+    for table, copies in COPIES.items():
+        rows = copies(pattern, orders)
         first = next(rows)
-        names = ", ".join(first)
-        marks = ", ".join("?" * len(first))
+        names, marks = ", ".join(first), ", ".join("?" * len(first))
         sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608  names of our schema
         connection.execute(sql, tuple(first.values()))
         connection.executemany(sql, (tuple(row.values()) for row in rows))
@@ -52,77 +75,78 @@ def grow(database: Path, product_id: int, orders: int = ORDERS) -> None:
     connection.close()
 
 
-def _pattern(connection: sqlite3.Connection) -> Rows:
-    tables = ("orders", "units", "cycles", "outbox")
-    rows = {
-        table: [dict(row) for row in connection.execute(f"SELECT * FROM {table}")]  # noqa: S608
-        for table in tables
-    }
-    assert len(rows["orders"]) == 1, "the pattern journal holds one order"  # noqa: S101
-    return rows
+def _pattern(connection: sqlite3.Connection, product_id: int) -> Pattern:
+    def rows(sql: str) -> list[Row]:
+        return [dict(row) for row in connection.execute(sql)]
+
+    (order,) = rows("SELECT * FROM orders")
+    (unit,) = rows("SELECT * FROM units")
+    (cycle,) = rows("SELECT * FROM cycles")
+    messages = rows("SELECT * FROM outbox WHERE order_row IS NOT NULL ORDER BY row")
+    return Pattern(order, unit, cycle, tuple(messages), product_id)
 
 
-def _copies(pattern: Rows, product_id: int, orders: int) -> Mapping[str, Iterator[dict[str, Any]]]:
-    """Table -> its new rows. Row numbers, seq and cycle numbers go on from the pattern's."""
-    (order,) = pattern["orders"]
-    (unit,) = pattern["units"]
-    (cycle,) = pattern["cycles"]
-    newest = order["accepted_at"]
+def _orders(pattern: Pattern, orders: int) -> Iterator[Row]:
+    for number in range(orders):
+        at = pattern.at(number, orders)
+        known = order_of(number, pattern.product_id, int(at))
+        yield {
+            **pattern.order,
+            "id": pattern.row(number),
+            "order_id": known.key.order_id,
+            "trade_id": known.trade_id,
+            "content": known.content_hash(),
+            "issued_at": known.issued_at,
+            "expires_at": known.expires_at,
+            "accepted_at": at,
+            "finished_at": at + TOOK_S,
+        }
 
-    def issued(number: int) -> int:
-        return int(newest - (orders - number) * SPACING_S)
 
-    def order_rows() -> Iterator[dict[str, Any]]:
-        for number in range(orders):
-            known = order_of(number, product_id, issued(number))
-            at = float(issued(number))
+def _units(pattern: Pattern, orders: int) -> Iterator[Row]:
+    for number in range(orders):
+        at = pattern.at(number, orders)
+        times = {"started_at": at, "finished_at": at + TOOK_S}
+        yield {**pattern.unit, "order_row": pattern.row(number), **times}
+
+
+def _cycles(pattern: Pattern, orders: int) -> Iterator[Row]:
+    for number in range(orders):
+        at = pattern.at(number, orders)
+        names = {"n": pattern.cycle["n"] + 1 + number, "order_row": pattern.row(number)}
+        yield {**pattern.cycle, **names, "opened_at": at, "closed_at": at + TOOK_S}
+
+
+def _outbox(pattern: Pattern, orders: int) -> Iterator[Row]:
+    bodies = [(row, json.loads(row["payload"])) for row in pattern.messages]
+    row_number, seq = pattern.messages[-1]["row"], pattern.messages[-1]["seq"]
+    for number in range(orders):
+        order_id = FIRST_ORDER_ID + number
+        at = pattern.at(number, orders)
+        for row, body in bodies:
+            row_number, seq = row_number + 1, seq + 1
+            told = {**body, "order_id": order_id, "trade_id": f"{order_id:020d}", "seq": seq}
             yield {
-                **order,
-                "id": order["id"] + 1 + number,
-                "order_id": known.key.order_id,
-                "trade_id": known.trade_id,
-                "content": known.content_hash(),
-                "issued_at": known.issued_at,
-                "expires_at": known.expires_at,
-                "accepted_at": at,
-                "finished_at": at + 5,
+                **row,
+                "row": row_number,
+                "seq": seq,
+                "order_row": pattern.row(number),
+                "payload": json.dumps(told, separators=(",", ":")).encode(),
+                "at": at,
+                "sent_at": at + TOOK_S,
             }
 
-    def unit_rows() -> Iterator[dict[str, Any]]:
-        for number in range(orders):
-            at = float(issued(number))
-            row = order["id"] + 1 + number
-            yield {**unit, "order_row": row, "started_at": at, "finished_at": at + 5}
 
-    def cycle_rows() -> Iterator[dict[str, Any]]:
-        for number in range(orders):
-            at = float(issued(number))
-            changed = {"n": cycle["n"] + 1 + number, "order_row": order["id"] + 1 + number}
-            yield {**cycle, **changed, "opened_at": at, "closed_at": at + 5}
-
-    def outbox_rows() -> Iterator[dict[str, Any]]:
-        templates = [(row, json.loads(row["payload"])) for row in pattern["outbox"]]
-        row_number, seq = templates[-1][0]["row"], templates[-1][0]["seq"]
-        for number in range(orders):
-            order_id = FIRST_ORDER_ID + number
-            at = float(issued(number))
-            for row, body in templates:
-                row_number, seq = row_number + 1, seq + 1
-                told = {**body, "order_id": order_id, "trade_id": f"{order_id:020d}", "seq": seq}
-                payload = json.dumps(told, separators=(",", ":")).encode()
-                changed = {"row": row_number, "seq": seq, "order_row": order["id"] + 1 + number}
-                yield {**row, **changed, "payload": payload, "at": at, "sent_at": at + 5}
-
-    return {
-        "orders": order_rows(),
-        "units": unit_rows(),
-        "cycles": cycle_rows(),
-        "outbox": outbox_rows(),
-    }
+COPIES: dict[str, Callable[[Pattern, int], Iterator[Row]]] = {
+    "orders": _orders,
+    "units": _units,
+    "cycles": _cycles,
+    "outbox": _outbox,
+}
 
 
-def _move_along(connection: sqlite3.Connection, pattern: Rows, orders: int) -> None:
-    messages = len(pattern["outbox"]) * orders
+def _move_along(connection: sqlite3.Connection, pattern: Pattern, orders: int) -> None:
+    messages = len(pattern.messages) * orders
     connection.execute(
         "UPDATE journal SET seq = seq + ?, cycle = cycle + ?, accepted = accepted + ?,"
         " delivered = delivered + ?",
@@ -131,5 +155,5 @@ def _move_along(connection: sqlite3.Connection, pattern: Rows, orders: int) -> N
     connection.execute(
         "UPDATE lanes SET gone = gone + ?, loaded = loaded + ?, cycles = cycles + ?"
         " WHERE channel = ?",
-        (orders, orders, orders, pattern["units"][0]["channel"]),
+        (orders, orders, orders, pattern.unit["channel"]),
     )

@@ -274,14 +274,16 @@ class Daemon:
     # ------------------------------------------------------------------ small tasks
 
     async def _watch_clock(self) -> None:
-        """P13: a journal gets its birth once the clock is believed."""
-        while self._journal.birth is None:
-            if self._clock.believed():
-                await self._journal.believe()
-                log.info("clock_believed", extra={"fields": {"birth": self._journal.birth}})
-                self.dispenser.bell.ring()
-            else:
-                await self._clock.sleep(CLOCK_LOOK_S)
+        """P13: a journal without a birth (new, or found restored) gets one once the clock is
+        believed and the disk takes it."""
+        while True:
+            try:
+                if self._journal.birth is None and await self._journal.believe():
+                    log.info("clock_believed", extra={"fields": {"birth": self._journal.birth}})
+                    self.dispenser.bell.ring()
+            except JournalError as trouble:
+                log.warning("birth_waits", extra={"fields": {"error": str(trouble)}})
+            await self._clock.sleep(CLOCK_LOOK_S)
 
     async def _feed_watchdog(self) -> None:
         """Fed by the loop itself: a loop that hangs is what the watchdog is for."""

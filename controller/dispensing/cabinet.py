@@ -32,7 +32,7 @@ from controller.dispensing.interfaces import (
     Ticket,
 )
 from controller.dispensing.job import PAUSE_S, RUNNING, Job
-from controller.dispensing.station import Station, until_durable
+from controller.dispensing.station import WRITE_AGAIN_S, Station, until_durable
 from controller.errors import BoardError, JournalUnwritable, UnitDecided
 from controller.model import Cabinet, Finding, Outcome, Reason
 
@@ -41,6 +41,10 @@ log = logging.getLogger("vending.cabinet")
 EYE_POLL_S = 0.1
 """Between two looks at a blocked eye: an item is taken out within seconds, and ten
 requests a second are a thirtieth of what a 115200 baud line carries."""
+
+LOOK_AGAIN_S = 0.05
+"""After a try that moved nothing: the station hears a moment later than a request fails that
+its link is gone, and a loop that turns without a pause would starve it."""
 
 UNSENT_GUARD_S = 5.0
 """A driver gives up at the deadline by itself; this long after it, we do not wait for its word."""
@@ -69,8 +73,15 @@ class Running:
 
 
 class CabinetWorker:
-    def __init__(self, cabinet: Cabinet, floor: Floor, move: Callable[[Job, str], Any]) -> None:
-        """`move(job, channel)` hands a unit to the worker of another lane."""
+    def __init__(
+        self,
+        cabinet: Cabinet,
+        floor: Floor,
+        move: Callable[[Job, str], None],
+        served: Callable[[Job], None],
+    ) -> None:
+        """`move(job, channel)` hands a unit to the worker of another lane; `served(job)`
+        is told when this worker has done with a job, whatever became of it."""
         self.cabinet = cabinet
         self.queue: deque[Job] = deque()
         self.running: Running | None = None
@@ -78,6 +89,7 @@ class CabinetWorker:
         self._floor = floor
         self._clock = floor.clock
         self._move = move
+        self._served = served
         self._station: Station = floor.stations[cabinet.board]
         self._last_end = float("-inf")
         self._refusal = not_started(Reason.BOARD_REFUSED)
@@ -89,11 +101,12 @@ class CabinetWorker:
             if self._floor.stopping or not self.queue:
                 await Bell.wait(tick, self._clock, None)
                 continue
-            self.current = self.queue.popleft()
+            job = self.current = self.queue.popleft()
             try:
-                await self._serve(self.current)
+                await self._serve(job)
             finally:
                 self.current = None
+                self._served(job)
                 self._floor.bell.ring()
 
     async def _serve(self, job: Job) -> None:
@@ -106,6 +119,8 @@ class CabinetWorker:
                 again = await self._attempt(job)
                 if again is None:
                     return
+                if again is job:
+                    await self._clock.sleep(LOOK_AGAIN_S)
                 job = self.current = again
                 continue
             if floor.stopping and not obstacle.final:
@@ -214,7 +229,7 @@ class CabinetWorker:
         except JournalUnwritable as trouble:
             floor.unwritable = str(trouble)
             log.error("journal_unwritable", extra={"fields": {"error": str(trouble)}})  # noqa: TRY400
-            await self._clock.sleep(EYE_POLL_S * 10)
+            await self._clock.sleep(WRITE_AGAIN_S)
             return Step.LOOK_AGAIN
         floor.unwritable = ""
         trace: Trace = []
@@ -327,7 +342,7 @@ class CabinetWorker:
                 }
             },
         )
-        floor.book(job, closed.lane, order_finished=closed.order_finished)
+        floor.book(closed.lane)
         if finding.cabinet_fault:
             await floor.refresh()
         if finding.settled:

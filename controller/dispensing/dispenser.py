@@ -88,7 +88,8 @@ class Dispenser:
             limits.max_parallel_cycles,
         )
         self.workers = {
-            cabinet.name: CabinetWorker(cabinet, self.floor, self._move) for cabinet in cabinets
+            cabinet.name: CabinetWorker(cabinet, self.floor, self._move, self._served)
+            for cabinet in cabinets
         }
 
     # ------------------------------------------------------------------ life
@@ -192,18 +193,20 @@ class Dispenser:
         for worker in self.workers.values():
             for job in [job for job in worker.queue if job.ref in gone]:
                 worker.queue.remove(job)
-        if not self._open_jobs(cancellation.key):
-            self.floor.runs.pop(cancellation.key, None)
+        self._forget_unless_open(cancellation.key)
         log.info("order_cancelled", extra={"fields": {"order": cancellation.key, "code": code}})
         await self.floor.refresh()
         return code
 
-    def _open_jobs(self, key: OrderKey) -> bool:
-        return any(
-            job.key == key
-            for worker in self.workers.values()
-            for job in (*worker.queue, *([worker.current] if worker.current else ()))
-        )
+    def _served(self, job: Job) -> None:
+        if job.key is not None:
+            self._forget_unless_open(job.key)
+
+    def _forget_unless_open(self, key: OrderKey) -> None:
+        """An order is open while a worker still has a unit of it."""
+        jobs = (job for worker in self.workers.values() for job in (worker.current, *worker.queue))
+        if not any(job is not None and job.key == key for job in jobs):
+            self.floor.runs.pop(key, None)
 
     def _enqueue(self, unit: UnitJob) -> None:
         key = unit.ref.key

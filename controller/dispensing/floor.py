@@ -184,7 +184,7 @@ class Floor:
             closed = await until_durable(self.clock, lambda: self.journal.finish_unit(ref, finding))
         except UnitDecided:
             return
-        self.book(job, closed.lane, order_finished=closed.order_finished)
+        self.book(closed.lane)
         log.info(
             "unit_finished",
             extra={
@@ -197,9 +197,7 @@ class Floor:
             },
         )
 
-    def book(self, job: Job, lane: LaneState, *, order_finished: bool) -> None:
+    def book(self, lane: LaneState) -> None:
         """Keep our picture in step with what a closing transaction wrote."""
         self.lanes[lane.lane.channel] = lane
-        if order_finished and job.key is not None:
-            self.runs.pop(job.key, None)
         self.bell.ring()

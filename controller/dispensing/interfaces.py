@@ -448,6 +448,8 @@ class OpenCycle:
     opened_at: float
     """Wall time."""
     trace: Sequence[Mapping[str, Any]] = ()
+    finding: Finding | None = None
+    """What is known of it, once it is closed."""
 
 
 @dataclass(frozen=True, slots=True)

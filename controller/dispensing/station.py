@@ -337,9 +337,10 @@ class Station:
         """A revision within the window and before the board's next cycle, else an event."""
         cycle = await self._journal.cycle(drop.cycle_id)
         newest = await self._journal.newest_cycle(self.board.name)
+        known = cycle.finding if cycle is not None else None
         counts = (
-            cycle is not None
-            and cycle.closed
+            known is not None
+            and known.left_home
             and newest is not None
             and newest.cycle_id == drop.cycle_id
             and drop.after_ms <= self._rules.late_drop_window_s * 1000
@@ -352,8 +353,9 @@ class Station:
             "channel": cycle.channel if cycle else None,
         }
         revised = False
-        if counts:
-            fell = Finding(Outcome.DELIVERED, None, Evidence.DROP_SENSOR, drops=1)
+        if known is not None and counts:
+            total = known.drops + 1
+            fell = Finding(Outcome.DELIVERED, None, Evidence.DROP_SENSOR, drops=total)
             raw = {"late_drop_ms": drop.after_ms}
             revised = await self._journal.revise(drop.cycle_id, fell, raw, lift=False)
         await self._journal.event("late_drop", {**detail, "revised": revised}, key)

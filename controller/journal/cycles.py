@@ -61,6 +61,7 @@ def _open_cycle(row: sqlite3.Row) -> OpenCycle:
         closed=row["closed_at"] is not None,
         opened_at=row["opened_at"],
         trace=json.loads(row["trace"]) if row["trace"] else (),
+        finding=findings.decode(row["finding"]) if row["finding"] else None,
     )
 
 
@@ -159,11 +160,6 @@ def _begin_unit(tx: Transaction, intent: CycleIntent) -> int:
         intent.channel, tx.at, order["id"], unit["number"],
     )  # fmt: skip
     return int(order["id"])
-
-
-def reticket(tx: Transaction, cycle_id: int, ticket: Ticket) -> None:
-    row = _still_open(tx, cycle_id)
-    tx.run("UPDATE cycles SET ticket = ? WHERE n = ?", to_json(dict(ticket)), row["n"])
 
 
 def renumber(tx: Transaction, cycle_id: int, board: str) -> OpenCycle:

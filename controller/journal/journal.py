@@ -151,9 +151,6 @@ class Journal(Core):
     async def open_cycle(self, intent: CycleIntent) -> OpenCycle:
         return await self._write_with_room(lambda tx: cycles.open_cycle(tx, intent))
 
-    async def reticket(self, cycle_id: int, ticket: Ticket) -> None:
-        await self._write(lambda tx: cycles.reticket(tx, cycle_id, ticket))
-
     async def renumber(self, cycle_id: int, board: str) -> OpenCycle:
         return await self._write(lambda tx: cycles.renumber(tx, cycle_id, board))
 

@@ -214,7 +214,7 @@ def names(events: list[CycleEvent]) -> list[str]:
 async def until(condition: Callable[[], bool], within_s: float = 30) -> None:
     """Wait for a condition with a bound; looks every 10 ms of the loop's time."""
     async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110  any fact, not only ours
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -338,7 +338,7 @@ async def test_p6_ctrl_c_says_what_becomes_of_the_cycle_and_no_other_begins(
     assert b"Traceback" not in err
     machine.hold.set()
     async with asyncio.timeout(5):
-        while machine.vends_open:  # noqa: ASYNC110 - the kernel tells the service of the close
+        while machine.vends_open:
             await asyncio.sleep(0.01)
     assert [act[:3] for act in machine.acts] == [
         ("cycle_started", "A20", 1),

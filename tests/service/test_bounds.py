@@ -19,7 +19,7 @@ from tests.service.raw_http import exchange, get, post, request
 
 async def until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
     async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - what is watched belongs to the real kernel
+        while not condition():
             await asyncio.sleep(0.005)
 
 
