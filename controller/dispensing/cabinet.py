@@ -236,7 +236,10 @@ class CabinetWorker:
         life, opened, written = await self._drive(job, order, ticket, opened, trace)
         if life.finding is not None:
             return await self._close(job, opened, life.finding, trace, written)
-        await until_durable(self._clock, lambda: floor.journal.withdraw_cycle(opened.cycle_id))
+        withdraw = partial(
+            floor.journal.withdraw_cycle, opened.cycle_id, written=written is not None
+        )
+        await until_durable(self._clock, withdraw)
         if life.state is CycleState.REFUSED and life.refusal is not None:
             refusal = life.refusal
             self._refusal = replace(not_started(refusal.reason), raw=refusal.raw)

@@ -555,9 +555,9 @@ class HeartJournal(Protocol):
 
     async def close_cycle(self, cycle_id: int, end: CycleEnd) -> ClosedUnit: ...
 
-    async def withdraw_cycle(self, cycle_id: int) -> None:
-        """No byte of its drive frame left, or the board refused it before motion:
-        the unit waits again, as if never opened."""
+    async def withdraw_cycle(self, cycle_id: int, *, written: bool) -> None:
+        """No byte of its drive frame left, or (`written`) the board refused it before
+        motion: the unit waits again, as if never opened."""
         ...
 
     async def finish_unit(self, ref: UnitRef, finding: Finding) -> ClosedUnit:

@@ -170,11 +170,14 @@ def renumber(tx: Transaction, cycle_id: int, board: str) -> OpenCycle:
     return _open_cycle(known(tx, high * LOW + row["n"]))
 
 
-def withdraw_cycle(tx: Transaction, cycle_id: int) -> None:
-    """As if never opened; its number is not used again."""
+def withdraw_cycle(tx: Transaction, cycle_id: int, *, written: bool) -> None:
+    """As if never opened; its number is not used again. `written`: its frame left, and the
+    board refused it before motion."""
     row = _still_open(tx, cycle_id)
     tx.run("DELETE FROM cycles WHERE n = ?", row["n"])
     if row["order_row"] is not None:
+        if written:
+            tx.run("UPDATE orders SET started = 1 WHERE id = ?", row["order_row"])
         tx.run(
             "UPDATE units SET running = 0, cycles = cycles - 1,"
             " started_at = CASE WHEN cycles > 1 THEN started_at END"

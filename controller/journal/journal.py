@@ -157,8 +157,10 @@ class Journal(Core):
     async def close_cycle(self, cycle_id: int, end: CycleEnd) -> ClosedUnit:
         return await self._write(lambda tx: cycles.close_cycle(tx, cycle_id, end), rescued=True)
 
-    async def withdraw_cycle(self, cycle_id: int) -> None:
-        await self._write(lambda tx: cycles.withdraw_cycle(tx, cycle_id), rescued=True)
+    async def withdraw_cycle(self, cycle_id: int, *, written: bool) -> None:
+        await self._write(
+            lambda tx: cycles.withdraw_cycle(tx, cycle_id, written=written), rescued=True
+        )
 
     async def finish_unit(self, ref: UnitRef, finding: Finding) -> ClosedUnit:
         return await self._write(lambda tx: cycles.finish_unit(tx, ref, finding))

@@ -211,7 +211,7 @@ def decide(tx: Transaction, order_row: int, number: int, channel: str, finding: 
         f"UPDATE orders SET {COUNTED[finding.outcome]} = {COUNTED[finding.outcome]} + 1,"  # noqa: S608 - a name of ours
         " finished_at = CASE WHEN delivered + not_delivered + unknown + 1 = units THEN ?1 END,"
         " revision = CASE WHEN delivered + not_delivered + unknown + 1 = units THEN 1 ELSE 0 END,"
-        " started = EXISTS (SELECT 1 FROM cycles WHERE order_row = ?2) WHERE id = ?2",
+        " started = started OR EXISTS (SELECT 1 FROM cycles WHERE order_row = ?2) WHERE id = ?2",
         tx.at,
         order_row,
     )

@@ -136,7 +136,7 @@ class Walk:
 
     async def withdraw(self) -> None:
         if self.open and self.dice.random() < 0.3:
-            await self.journal.withdraw_cycle(self.open.pop())
+            await self.journal.withdraw_cycle(self.open.pop(), written=False)
 
     async def renumber(self) -> None:
         if self.open and self.dice.random() < 0.3:

@@ -1,0 +1,179 @@
+"""Lost memory is admitted (P13), and a full disk moves nothing (P12)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.site import Site
+from tests.system.waiting import wait_for
+
+pytestmark = pytest.mark.system
+
+ONE = [{"product_id": 122, "quantity": 1}]
+
+
+def birth(site: Site) -> int:
+    return int(site.daemon.ctl("status")["journal"]["birth"])
+
+
+def later_than(unix: int) -> None:
+    wait_for(lambda: time.time() > unix + 1.1, "a second has passed")
+
+
+def wait_for_a_technician(site: Site, order_id: int) -> dict[str, Any]:
+    """After a lost journal the cabinets wait for a count; then they sell."""
+    skew = 31  # the clock's skew is in the bound: only commands stamped behind it count
+    stamp = {"issued_at": birth(site) + skew, "expires_at": birth(site) + skew + 90}
+    site.platform.dispense(order_id, ONE, **stamp)
+    rejected = site.platform.wait_order(order_id, "rejected")
+    started = site.daemon.run_ctl("cabinet", "start", "A", "--yes")
+    assert started.returncode == 4
+    assert "stock" in started.stderr
+    site.daemon.ctl("stock", "fill", "A", "--yes")
+    site.daemon.ctl("cabinet", "start", "A", "--yes")
+    return rejected
+
+
+def test_a_lost_journal_refuses_what_it_may_have_executed(site: Site) -> None:
+    command = site.platform.dispense(1, ONE)
+    site.platform.wait_order(1, "finished")
+    first = birth(site)
+    site.daemon.terminate()
+    for file in (site.directory / "state").glob("journal.db*"):
+        file.unlink()
+    later_than(first)
+    site.daemon.up()
+    status = site.daemon.ctl("status")
+    assert status["journal"]["lost"]
+    assert status["journal"]["birth"] > first
+    site.platform.send("dispense", command)
+    rejected = site.platform.wait_order(1, "rejected")
+    assert (rejected["code"], rejected["command_executed"]) == ("journal_reset", "unknown")
+    assert wait_for_a_technician(site, 2)["code"] in ("not_yet_valid", "out_of_service")
+    assert len(site.ledger("A2", "drive_frame")) == 1
+
+
+@pytest.mark.parametrize("where", ["header", "middle"])
+def test_a_damaged_journal_is_set_aside_and_never_deleted(site: Site, where: str) -> None:
+    site.platform.dispense(3, ONE)
+    site.platform.wait_order(3, "finished")
+    before = birth(site)
+    site.daemon.terminate()
+    database = site.directory / "state" / "journal.db"
+    with database.open("r+b") as file:
+        file.seek(0 if where == "header" else 4096 * 3)
+        file.write(b"\xa5" * 4096)
+    later_than(before)
+    site.daemon.start()
+    wait_for(
+        lambda: (
+            any(
+                ".damaged" in p.name or "aside" in p.name
+                for p in (site.directory / "state").iterdir()
+                if p.name != "journal.damaged"
+            )
+            or not site.daemon.alive
+        ),
+        "it is set aside",
+        20,
+    )
+    if not site.daemon.alive:  # found behind the start: the next start sets it aside
+        site.daemon.start()
+    site.daemon.wait_ready()
+    status = site.daemon.ctl("status")["journal"]
+    assert status["lost"]
+    assert Path(status["set_aside"]).read_bytes().count(b"\xa5" * 512)
+
+
+def test_a_restored_copy_is_found_by_the_retained_state(site: Site) -> None:
+    state = site.directory / "state"
+    site.platform.dispense(4, ONE)
+    site.platform.wait_order(4, "finished")
+    site.daemon.terminate()
+    shutil.copytree(state, site.directory / "copy")
+    site.daemon.up()
+    old = birth(site)
+    command = site.platform.dispense(5, ONE)
+    site.platform.wait_order(5, "finished")
+    site.wait_rest()
+    site.daemon.terminate()
+    shutil.rmtree(state)
+    shutil.copytree(site.directory / "copy", state)
+    later_than(old)
+    site.daemon.up()
+    wait_for(lambda: birth(site) > old, "it took a new birth", 20)
+    site.platform.send("dispense", command)
+    rejected = site.platform.wait_order(5, "rejected")
+    assert (rejected["code"], rejected["command_executed"]) == ("journal_reset", "unknown")
+    assert len(site.ledger("A2", "drive_frame")) == 2
+    assert site.daemon.ctl("status")["cabinets"]["A"]["state"] == "stopped"
+
+
+def test_a_newer_journal_stops_the_daemon_with_a_remedy(site: Site) -> None:
+    site.daemon.terminate()
+    database = site.directory / "state" / "journal.db"
+    import sqlite3
+
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    site.daemon.start()
+    assert site.daemon.wait(20) == 1
+    words = site.daemon.output()
+    assert str(database) in words
+    assert "newer" in words
+    assert "Traceback" not in words
+
+
+@pytest.fixture
+def small_disk(short_dir: Path) -> Iterator[Path]:
+    """A file system of 12 MiB below the site's directory."""
+    state = short_dir / "0" / "state"
+    state.mkdir(parents=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", state],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system can't be mounted here: {mounted.stderr.strip()}")
+    yield state
+    subprocess.run(["umount", "-l", state], check=True)
+
+
+def test_p12_a_full_disk_moves_nothing_and_closes_what_runs(
+    small_disk: Path, make_site: Callable[..., Site]
+) -> None:
+    site = make_site().up()
+    assert site.directory / "state" == small_disk
+    site.platform.dispense(6, [{"product_id": 122, "quantity": 2}])
+    site.wait_ledger("A2", "motor_started")
+    ballast = small_disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 65536) == 65536:
+                pass
+            file.write(b"x" * 4096)
+        except OSError:
+            pass
+    result = site.platform.wait_results(6, 1)[1]
+    assert result["outcome"] == "delivered", "the space to close it was reserved"
+    site.platform.dispense(7, ONE)
+    rejected = site.platform.wait_order(7, "rejected")
+    assert (rejected["code"], rejected["seq"]) == ("journal_unwritable", None)
+    assert len(site.ledger("A2", "drive_frame")) == 1
+    ballast.unlink()
+    results = site.platform.wait_results(6, 2, timeout=40)
+    assert results[2]["outcome"] == "delivered"
+    site.platform.dispense(8, ONE)
+    assert site.platform.wait_results(8, 1)[1]["outcome"] == "delivered"
+    site.wait_rest()
+    site.judge()
