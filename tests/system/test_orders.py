@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,15 +129,10 @@ def test_p4_p14_what_must_not_move_is_rejected_with_its_code(
 @pytest.fixture(scope="module")
 def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One site for the tests that move nothing."""
-    import tempfile
-    from pathlib import Path
-
     directory = Path(tempfile.mkdtemp(prefix="vc-"))
     site = Site(directory).up()
     yield site
     site.close()
-    import shutil
-
     shutil.rmtree(directory, ignore_errors=True)
 
 
