@@ -54,6 +54,7 @@ def _protocol(plan: CabinetPlan) -> Figure:
             wait_link(link)
             with bare_program(directory, "host", *host_words):
                 platform.up()
+                platform.wait_for(lambda: platform.of("state"), "the bare host is at work")
                 try:
                     ours, bare = _take_turns(site, platform, plan)
                 finally:

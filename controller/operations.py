@@ -66,10 +66,7 @@ class Operations:
             }
             for running in self._dispenser.running()
         ]
-        units = sum(
-            len(worker.queue) + (worker.current is not None)
-            for worker in self._dispenser.workers.values()
-        )
+        totals = await self._journal.totals()
         answer: shapes.Status = {
             "mode": self._view.mode(),  # type: ignore[typeddict-item]
             "machine_no": self._machine_no,
@@ -83,8 +80,8 @@ class Operations:
                 for name, station in self._dispenser.stations.items()
             },
             "cabinets": self._view.cabinets(),
-            "open_orders": self._dispenser.open_orders(),
-            "open_units": units,
+            "open_orders": totals["open_orders"],
+            "open_units": totals["open_units"],
             "outbox": dict(await self._journal.waiting()),
             "last_stop": self._opening.last_stop,
             "clock": {

@@ -76,9 +76,13 @@ def main() -> None:
     client = mqtt.Client(
         CallbackAPIVersion.VERSION2, root.replace("/", "-"), protocol=mqtt.MQTTv5, manual_ack=True
     )
+    result_mids: set[int] = set()
 
     def connected(client: mqtt.Client, *_: Any) -> None:
         client.subscribe(f"{root}/dispense", 1)
+
+    def subscribed(client: mqtt.Client, *_: Any) -> None:
+        client.publish(f"{root}/state", b"{}", qos=1, retain=True)  # it is at work
 
     def no_delay(_client: mqtt.Client, _data: Any, connection: Any) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -88,13 +92,16 @@ def main() -> None:
         host.unit(order["order_id"])
         result = {"order_id": order["order_id"], "unit": 1, "revision": 1, "outcome": "delivered"}
         body = json.dumps(result).encode().ljust(OPENING_BYTES[0])
-        client.publish(f"{root}/result", body, qos=1)
+        result_mids.add(client.publish(f"{root}/result", body, qos=1).mid)
         client.ack(message.mid, message.qos)
 
-    def published(*_: Any) -> None:
-        host.afterwards()  # after the result has left, as the daemon does
+    def published(_client: mqtt.Client, _data: Any, mid: int, *_: Any) -> None:
+        if mid in result_mids:
+            result_mids.remove(mid)
+            host.afterwards()  # after the result has left, as the daemon does
 
     client.on_connect = connected
+    client.on_subscribe = subscribed
     client.on_socket_open = no_delay
     client.on_message = dispense
     client.on_publish = published

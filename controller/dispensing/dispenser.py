@@ -74,7 +74,13 @@ class Dispenser:
         self._limits = limits
         self.stations = {
             board.name: Station(
-                board, journal, clock, rules, self.bell, _sensed_channels(cabinets, board.name)
+                board,
+                journal,
+                clock,
+                rules,
+                self.bell,
+                _sensed_channels(cabinets, board.name),
+                self._refresh,
             )
             for board in boards
         }
@@ -198,6 +204,9 @@ class Dispenser:
         await self.floor.refresh()
         return code
 
+    async def _refresh(self) -> None:
+        await self.floor.refresh()
+
     def _served(self, job: Job) -> None:
         if job.key is not None:
             self._forget_unless_open(job.key)
@@ -235,6 +244,8 @@ class Dispenser:
 
         Raises Refused when the lane can't be tested now.
         """
+        if self.floor.stopping:
+            raise Refused("shutting_down", "the daemon is stopping")
         lane = self.floor.lanes.get(channel)
         if lane is None:
             raise Refused("unknown_channel", f"there is no lane {channel}")
@@ -262,9 +273,6 @@ class Dispenser:
 
     def running(self) -> list[Running]:
         return [worker.running for worker in self.workers.values() if worker.running]
-
-    def open_orders(self) -> int:
-        return len(self.floor.runs)
 
 
 def _sensed_channels(cabinets: Sequence[Cabinet], board: str) -> frozenset[str]:

@@ -46,6 +46,9 @@ cycle, long beside a failing write."""
 SWAPPED = "board_swapped"
 """Another record memory answers on the port (VBP rule 6): `board accept` after a look."""
 
+MOTOR_MAY_TURN = "motor_may_turn"
+"""The board said that a motor did not stop: nobody reaches in before a technician looked."""
+
 EYE_REST_S = 5.0
 """An eye that changes within this time of a cycle's end is that cycle's item passing."""
 
@@ -105,8 +108,10 @@ class Station:
         rules: Rules,
         bell: Bell,
         sensed_channels: frozenset[str],
+        booked: Callable[[], Awaitable[None]],
     ) -> None:
-        """`sensed_channels`: the lanes of cabinets that have a drop sensor."""
+        """`sensed_channels`: the lanes of cabinets that have a drop sensor. `booked` is
+        awaited after each change of lanes that was written here, past the cabinets."""
         self.board = board
         self.turn = asyncio.Lock()
         self.up = False
@@ -123,6 +128,7 @@ class Station:
         self._rules = rules
         self._bell = bell
         self._sensed = sensed_channels
+        self._booked = booked
         self._watchers: asyncio.TaskGroup | None = None
         self._seen = False
 
@@ -211,6 +217,7 @@ class Station:
             quarantined=not finding.settled,
         )
         await until_durable(self._clock, lambda: self._journal.close_cycle(cycle.cycle_id, end))
+        await self._booked()
         log.warning(
             "cycle_settled",
             extra={"fields": {**fields, "outcome": finding.outcome, "reason": finding.reason}},
@@ -246,6 +253,14 @@ class Station:
                 lambda: self._journal.revise(cycle.cycle_id, word, word.raw, lift=True),
             )
             await self.board.release(cycle.cycle_id)
+        if finding is not None and finding.cabinet_fault:
+            await until_durable(
+                self._clock,
+                lambda: self._journal.stop_cabinet(
+                    cycle.channel[0], MOTOR_MAY_TURN, self.board.name
+                ),
+            )
+        await self._booked()
         if self.quarantine is not None and self.quarantine.cycle.cycle_id == cycle.cycle_id:
             self.quarantine = None
         log.info(
@@ -308,6 +323,7 @@ class Station:
             raise JournalUnwritable(f"cycle {cycle_id} is not closed yet: ask again")
         else:
             await self._journal.revise(cycle_id, finding, raw, lift=True)
+            await self._booked()
             if self.quarantine is not None and self.quarantine.cycle.cycle_id == cycle_id:
                 self.quarantine = None
         self._bell.ring()
@@ -358,4 +374,5 @@ class Station:
             fell = Finding(Outcome.DELIVERED, None, Evidence.DROP_SENSOR, drops=total)
             raw = {"late_drop_ms": drop.after_ms}
             revised = await self._journal.revise(drop.cycle_id, fell, raw, lift=False)
+            await self._booked()
         await self._journal.event("late_drop", {**detail, "revised": revised}, key)

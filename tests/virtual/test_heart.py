@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from controller.dispensing.dispenser import Limits
 from controller.errors import Refused
 from controller.model import Cabinet, Lane, Outcome, Reason
 from firmware_sim.faults import Fault
@@ -279,6 +281,87 @@ def test_p8_a_redelivered_command_of_an_expired_order_replays(tmp_path: Path) ->
         await machine.rest()
         again = [(t, json.dumps(b)) for t, b in machine.session.published if t != "event"]
         assert sorted(again) == sorted(first + first)
+        assert drives(machine, "main") == 1
+
+    play(tmp_path, story)
+
+
+def test_p2_a_lane_left_uncertain_by_a_crash_takes_no_further_unit(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as machine:
+            fault(machine, "side", "ack_no_status", lane=1, cycle=1)
+            await machine.order(1, (221, 2), ttl=89)
+            while drives(machine, "side") == 0:
+                await asyncio.sleep(0.05)
+            boards = machine.boards
+        async with world(tmp_path, boards=boards) as machine:
+            await machine.rest()
+            assert outcomes(machine, 1) == [
+                ("unknown", "no_answer"),
+                ("not_delivered", "lane_disabled"),
+            ]
+            await asyncio.sleep(120)
+            assert drives(machine, "side") == 1
+
+    run_virtual(main)
+
+
+def test_p5_a_motor_that_may_still_turn_stops_its_cabinet_even_when_told_late(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as machine:
+            fault(machine, "side", "status", lane=1, cycle=1, code=4)
+
+            def deaf_from_the_drive_on(line: Mapping[str, Any]) -> None:
+                if line["event"] == "drive_frame":
+                    machine.ports["side"].from_board_lost = 1000
+
+            machine.boards["side"].ledger.watchers.append(deaf_from_the_drive_on)
+            await machine.order(1, (221, 1))
+            while drives(machine, "side") == 0:
+                await asyncio.sleep(0.001)
+            boards = machine.boards
+        async with world(tmp_path, boards=boards) as machine:
+            await machine.rest()
+            assert machine.of("result", 1)[0]["outcome"] == "unknown"
+            await asyncio.sleep(1)
+            assert "B" in machine.dispenser.floor.stopped
+
+    run_virtual(main)
+
+
+def test_p14_a_queue_of_orders_has_a_bound(tmp_path: Path) -> None:
+    async def story(machine: World) -> None:
+        machine.dispenser._limits = Limits(max_queued_orders=2)
+        for order_id in (1, 2, 3):
+            await machine.order(order_id, (121, 1))
+        await machine.rest()
+        assert [body["code"] for body in machine.of("order", 3)] == ["busy"]
+        await machine.order(4, (121, 1))
+        await machine.rest()
+        assert outcomes(machine, 4) == [("delivered", None)]
+
+    play(tmp_path, story)
+
+
+def test_vbp_rule_1_a_collision_of_ids_moves_nothing_and_takes_higher_ones_once(
+    tmp_path: Path,
+) -> None:
+    async def story(machine: World) -> None:
+        memory = machine.boards["main"].memory
+        journal = machine.journal.birth or 0
+        memory.highest_released = (journal << 32) + 1000
+        await asyncio.sleep(30)
+        await machine.order(1, (121, 1))
+        await machine.rest()
+        assert outcomes(machine, 1) == [("delivered", None)]
+        assert drives(machine, "main") == 1
+        memory.highest_released = 2**64 - 2
+        await machine.order(2, (121, 1))
+        await machine.rest()
+        assert outcomes(machine, 2) == [("not_delivered", "board_offline")]
+        assert "board accept" in machine.dispenser.stations["main"].out_of_service
         assert drives(machine, "main") == 1
 
     play(tmp_path, story)

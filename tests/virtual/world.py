@@ -99,8 +99,13 @@ class World:
     async def rest(self, seconds: float = 300.0) -> None:
         """Until no order is open and all is published; virtual seconds."""
         async with asyncio.timeout(seconds):
-            while self.dispenser.open_orders() or any((await self.journal.waiting()).values()):
+            while await self._busy():
                 await asyncio.sleep(0.1)
+
+    async def _busy(self) -> bool:
+        totals = await self.journal.totals()
+        waiting = await self.journal.waiting()
+        return bool(totals["open_orders"]) or any(waiting.values())
 
     def fell(self) -> int:
         return sum(
