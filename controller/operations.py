@@ -278,8 +278,8 @@ class Operations:
             "since": self._wall_of(station.since),
             "counters": counters,
             "round_trip_ms": trip,
-            "resets": list(status.detail.get("resets", [])),
-            "problem": str(status.detail.get("problem", "")),
+            "resets": [{"at": reset["at"], "cause": reset["cause"]} for reset in station.resets],
+            "problem": str(status.detail.get("why", "")),
         }
 
 

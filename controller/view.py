@@ -116,7 +116,7 @@ class View:
             "protocol": station.board.protocol,
             "up": station.up,
             "text": status.text[:200],
-            "eye": status.eye,
+            "eye": self._eye(station),
             "door": status.door,
             "temperature_c": status.temperature_c,
             "quarantined": quarantine is not None,
@@ -133,12 +133,19 @@ class View:
             "protocol": station.board.protocol,
             "up": station.up,
             "text": status.text[:200],
-            "eye": status.eye,
+            "eye": self._eye(station),
             "door": status.door,
             "temperature_c": status.temperature_c,
             "quarantined_until_s": None if left is None else round(left, 1),
             "out_of_service": station.out_of_service,
         }
+
+    @staticmethod
+    def _eye(station: Station) -> str:
+        """What the host reads; `watched` where only the board looks before it moves (P3)."""
+        eye = station.board.status().eye
+        watched = eye == "unverified" and station.board.capabilities.watches_eye
+        return "watched" if watched else eye
 
     def cabinets(self) -> dict[str, shapes.CabinetView]:
         return {name: self.cabinet(cabinet) for name, cabinet in self._floor.cabinets.items()}
@@ -162,7 +169,7 @@ class View:
             state, reason = "running", ""
         else:
             state, reason = "ready", ""
-        eye = station.board.status().eye if cabinet.drop_sensor else "absent"
+        eye = self._eye(station) if cabinet.drop_sensor else "absent"
         return {
             "kind": cabinet.kind.value,
             "board": cabinet.board,

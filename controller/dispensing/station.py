@@ -46,6 +46,8 @@ cycle, long beside a failing write."""
 SWAPPED = "board_swapped"
 """Another record memory answers on the port (VBP rule 6): `board accept` after a look."""
 
+RESETS_KEPT = 20
+
 MOTOR_MAY_TURN = "motor_may_turn"
 """The board said that a motor did not stop: nobody reaches in before a technician looked."""
 
@@ -123,6 +125,8 @@ class Station:
         self.cycle_open = False
         self.last_cycle_end = float("-inf")
         self.identity: Identity | None = None
+        self.resets: list[dict[str, Any]] = []
+        """Restarts of the board that were seen, newest last, for people."""
         self._journal = journal
         self._clock = clock
         self._rules = rules
@@ -278,7 +282,11 @@ class Station:
     # ------------------------------------------------------------------ BoardDesk
 
     async def identified(self, identity: Identity) -> None:
-        self.identity = identity
+        was, self.identity = self.identity, identity
+        if was is not None and was.boot_id != identity.boot_id:
+            cause = identity.reset_cause or "unknown"
+            self.resets.append({"at": self._clock.wall(), "cause": cause})
+            del self.resets[:-RESETS_KEPT]
         if identity.memory_id is None:
             return
         name = self.board.name

@@ -47,7 +47,7 @@ class BoardView(TypedDict):
     text: str
     """What the board tells of itself, cut to 200 characters."""
     eye: str
-    """clear, blocked, faulty, absent, unverified."""
+    """clear, blocked, faulty, absent; watched: only the board itself looks; unverified: nobody."""
     door: str
     """open, closed, unknown."""
     temperature_c: float | None
