@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from benchmarks import grown_journal
 from benchmarks.bare.ready import LIBRARIES
 from benchmarks.figures import Figure, Goal
-from benchmarks.rig import VBP_TRACK, BenchSite, wait_at_work, workplace
+from benchmarks.rig import VBP_TRACK, BenchSite, memory_mib, wait_at_work, workplace
 from tests.system.daemon import Daemon
 
 SPEED = 50.0
@@ -52,7 +52,7 @@ def two_sites() -> Iterator[tuple[BenchSite, BenchSite]]:
 def measure() -> list[Figure]:
     with two_sites() as (grown, young):
         megabytes = _size(grown) / 1e6
-        figures = [*starts(grown, young), *latencies(grown, young)]
+        figures = [*starts(grown, young), *latencies(grown, young), memory(grown, young)]
     for figure in figures:
         figure.detail["grown_journal_mb"] = megabytes
     return figures
@@ -163,6 +163,18 @@ def latencies(grown: BenchSite, young: BenchSite) -> list[Figure]:
         )
         for kind, samples, what in kinds
     ]
+
+
+def memory(grown: BenchSite, young: BenchSite) -> Figure:
+    """Peaks, after start and commands: a background check that reads too much shows here."""
+    ours, bare = (memory_mib(site.daemon.pid)["peak"] for site in (grown, young))
+    return Figure(
+        name="peak memory, 200,000 orders",
+        unit="MiB",
+        samples=[ours],
+        baseline=[bare],
+        note="VmHWM after the commands above; baseline: an empty journal",
+    )
 
 
 def _known(is_grown: bool, number: int) -> int:  # noqa: FBT001

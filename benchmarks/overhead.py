@@ -11,7 +11,8 @@ import random
 import sqlite3
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from benchmarks.bare.host import OPENING_BYTES, PRAGMAS, SCHEMA
@@ -31,7 +32,7 @@ from benchmarks.rig import (
 from tests.system.site import CabinetPlan
 
 SPEED = 10.0
-UNITS = 80
+UNITS = 60
 WARM_UP = 8
 """Orders that are not counted: the first ones fill caches on both sides."""
 MOTION_MS = 70.0
@@ -41,40 +42,89 @@ XY_FRAME_GAP_S = 0.005
 GOAL = 1.5
 
 
+Board = Callable[[Path], AbstractContextManager[object]]
+"""Starts the bare board of the bare host, at this link."""
+
+
 def measure() -> list[Figure]:
-    return [_protocol(VBP_TRACK), _protocol(XY_SPIRAL)]
+    return [_on_a_bare_board(), _on_the_emulator(VBP_TRACK), _on_the_emulator(XY_SPIRAL)]
 
 
-def _protocol(plan: CabinetPlan) -> Figure:
-    with workplace() as directory, running(BenchSite(directory, (plan,), speed=SPEED)) as site:
-        port, link = site.broker.port, directory / "bare.tty"
-        platform = StopwatchPlatform(port, BARE_MACHINE)
-        host_words = (plan.protocol, link, port, platform.root, directory / "bare.db")
-        with bare_program(directory, "board", plan.protocol, link, MOTION_MS):
+def _on_a_bare_board() -> Figure:
+    """VBP, both sides on the same trivial board: what is measured is the daemon alone."""
+
+    def board(link: Path) -> AbstractContextManager[object]:
+        return bare_program(link.parent, "vbp_board", link, MOTION_MS)
+
+    with workplace() as directory:
+        site = BenchSite(directory, (VBP_TRACK,))
+        link = site.emulator.port(VBP_TRACK.board)
+        with board(link):
             wait_link(link)
-            with bare_program(directory, "host", *host_words):
-                platform.up()
-                platform.wait_for(lambda: platform.of("state"), "the bare host is at work")
-                try:
-                    ours, bare = _take_turns(site, platform, plan)
-                finally:
-                    platform.close()
-    less = "motion" if plan.protocol == "vbp" else "motion and the wait for a poll"
+            with running(site, emulator=False), _bare_host(site, VBP_TRACK, board) as bare:
+                whole, without = _take_turns(site, bare, VBP_TRACK)
+    ours = [total - MOTION_MS for total in whole]
+    return _figure("overhead per unit, VBP", ours, without, "both on the same bare board")
+
+
+def _on_the_emulator(plan: CabinetPlan) -> Figure:
+    """The physical time from the ledger; what the emulator itself takes to answer is in ours."""
+
+    def board(link: Path) -> AbstractContextManager[object]:
+        return bare_program(link.parent, "board", plan.protocol, link, MOTION_MS)
+
+    with workplace() as directory, running(BenchSite(directory, (plan,), speed=SPEED)) as site:
+        with _bare_host(site, plan, board) as bare:
+            whole, without = _take_turns(site, bare, plan)
+        moved = motions(site, plan.board, SPEED, last=UNITS)
+        ours = [
+            total - 1000 * motion.physical_s for total, motion in zip(whole, moved, strict=True)
+        ]
+        less = "ours on the emulator"
+        if plan.protocol == "xy":
+            waits = poll_waits(site, range(WARM_UP + 1, WARM_UP + UNITS + 1))
+            ours = [
+                total - 1000 * (wait + XY_FRAME_GAP_S)
+                for total, wait in zip(ours, waits, strict=True)
+            ]
+            less += ", less the wait for a poll"
+    return _figure(f"overhead per unit, {plan.protocol.upper()} emulated", ours, without, less)
+
+
+def _figure(name: str, ours: list[float], bare: list[float], note: str) -> Figure:
     return Figure(
-        name=f"overhead per unit, {plan.protocol.upper()}",
+        name=name,
         unit="ms",
         samples=ours,
         baseline=bare,
         goal=GOAL,
         against=Goal.RATIO,
-        note=f"publish to result less {less}; baseline: one hop, two commits, the same bytes",
+        note=f"publish to result less motion; {note}; baseline: a hop, two commits, the same bytes",
     )
+
+
+@contextmanager
+def _bare_host(site: BenchSite, plan: CabinetPlan, board: Board) -> Iterator[StopwatchPlatform]:
+    """The bare host at work on the site's broker, and a platform that speaks with it."""
+    port, directory = site.broker.port, site.directory
+    platform = StopwatchPlatform(port, BARE_MACHINE)
+    link = directory / "bare.tty"
+    words = (plan.protocol, link, port, platform.root, directory / "bare.db")
+    with board(link):
+        wait_link(link)
+        with bare_program(directory, "host", *words):
+            platform.up()
+            platform.wait_for(lambda: platform.of("state"), "the bare host is at work")
+            try:
+                yield platform
+            finally:
+                platform.close()
 
 
 def _take_turns(
     site: BenchSite, bare: StopwatchPlatform, plan: CabinetPlan
 ) -> tuple[list[float], list[float]]:
-    """Milliseconds of overhead: ours, and the bare loop's."""
+    """Milliseconds from publish to result of ours; of the bare loop, less its motion."""
     phases = random.Random(1)
     whole, without = [], []
     product = plan.lanes[0].product_id
@@ -84,17 +134,7 @@ def _take_turns(
         _rest(phases)
         without.append(1000 * _one(bare, order_id, product) - MOTION_MS)
         _rest(phases)
-    moved = motions(site, plan.board, SPEED, last=UNITS)
-    ours = [
-        total - 1000 * motion.physical_s
-        for total, motion in zip(whole[WARM_UP:], moved, strict=True)
-    ]
-    if plan.protocol == "xy":
-        waits = poll_waits(site, range(WARM_UP + 1, WARM_UP + UNITS + 1))
-        ours = [
-            total - 1000 * (wait + XY_FRAME_GAP_S) for total, wait in zip(ours, waits, strict=True)
-        ]
-    return ours, without[WARM_UP:]
+    return whole[WARM_UP:], without[WARM_UP:]
 
 
 def _one(platform: StopwatchPlatform, order_id: int, product: int) -> float:

@@ -116,10 +116,14 @@ def workplace() -> Iterator[Path]:
 
 
 @contextmanager
-def running(site: BenchSite) -> Iterator[BenchSite]:
-    """All of it up and at work."""
+def running(site: BenchSite, *, emulator: bool = True) -> Iterator[BenchSite]:
+    """All of it up and at work. `emulator` False: somebody else plays its boards."""
     try:
-        site.up()
+        site.broker.up()
+        if emulator:
+            site.emulator.up()
+        site.platform.up()
+        site.daemon.up()
         wait_at_work(site)
         yield site
     finally:
@@ -196,8 +200,10 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mib(pid: int) -> dict[str, float]:
-    """VmRSS, and PSS (what it shares, divided by who shares it) where the kernel tells it."""
-    found = {"rss": _kib(Path(f"/proc/{pid}/status"), "VmRSS:") / 1024}
+    """VmRSS and its peak, and PSS (what is shared, divided by who shares it) where the kernel
+    tells it."""
+    status = Path(f"/proc/{pid}/status")
+    found = {"rss": _kib(status, "VmRSS:") / 1024, "peak": _kib(status, "VmHWM:") / 1024}
     try:
         found["pss"] = _kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") / 1024
     except OSError:
