@@ -325,7 +325,7 @@ class Daemon:
         session = self.uplink.session
         return {
             "connected": session.connected,
-            "since": None,
+            "since": session.since,
             "host": self._settings.mqtt.host,
             "port": self._settings.mqtt_port,
             "protocol": self._settings.mqtt.protocol,

@@ -108,6 +108,8 @@ class Session:
         self.refused_topics: tuple[str, ...] = ()
         """Subscriptions that the broker refused, for the doctor."""
         self.last_error = ""
+        self.since: float | None = None
+        """Wall time since when it is connected, or gone; None: never was connected."""
         self._clock = clock
         self._will = will
         self.pace = pace
@@ -229,6 +231,7 @@ class Session:
         def connected() -> None:
             nonlocal greeting
             self._link = link
+            self.since = self._clock.wall()
             self._announce_turn()
             say(
                 logging.INFO,
@@ -239,6 +242,8 @@ class Session:
             greeting = self._loop.create_task(self._greet(link, handlers), name="uplink greeting")
 
         def over(why: str) -> None:
+            if self._link is not None:
+                self.since = self._clock.wall()
             if not ended.done():
                 ended.set_result(why)
 
