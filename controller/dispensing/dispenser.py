@@ -68,6 +68,9 @@ class Dispenser:
         limits: Limits,
     ) -> None:
         self.bell = Bell()
+        self._open = asyncio.Event()
+        """Set once what the journal held is queued: a command that came in before would have
+        its units queued twice, once as new and once as found waiting."""
         self._journal = journal
         self._clock = clock
         self._rules = rules
@@ -109,8 +112,9 @@ class Dispenser:
                 cycles = [cycle for cycle in found if cycle.board == name]
                 group.create_task(station.run(cycles), name=f"station {name}")
             group.create_task(self._orphans(found), name="orphans")
-            for unit in waiting:
-                await self._take_up(unit)
+            ended = [(unit, end) for unit in waiting if (end := self._take_up(unit))]
+            self._open.set()
+            group.create_task(self._end_found(ended), name="units found")
             for name, worker in self.workers.items():
                 group.create_task(worker.run(), name=f"cabinet {name}")
 
@@ -137,27 +141,29 @@ class Dispenser:
                 return
             await Bell.wait(tick, self._clock, left)
 
-    async def _take_up(self, unit: UnitJob) -> None:
-        """A unit found waiting (P4): by the table of recovery."""
+    def _take_up(self, unit: UnitJob) -> Finding | None:
+        """A unit found waiting (P4): queued, or how it ends, by the table of recovery."""
         action = unit_action(
             unit, boot=self._rules.boot, resume_after_reboot=self._rules.resume_after_reboot
         )
-        if unit.channel not in self.floor.lanes:
-            finding: Finding | None = not_started(Reason.LANE_DISABLED)
-        elif action is Action.KEEP_LAST:
-            finding = unit.last_finding or not_started(Reason.NOT_STARTED)
-        else:
-            finding = POWER_LOST if action is Action.POWER_LOST else None
         fields = {"order": unit.ref, "channel": unit.channel, "action": action}
         log.info("unit_found_waiting", extra={"fields": fields})
-        if finding is None:
-            self._enqueue(unit)
-            return
-        write = partial(self._journal.finish_unit, unit.ref, finding)
-        try:
-            await until_durable(self._clock, write)
-        except UnitDecided:
-            return
+        if unit.channel not in self.floor.lanes:
+            return not_started(Reason.LANE_DISABLED)
+        if action is Action.KEEP_LAST:
+            return unit.last_finding or not_started(Reason.NOT_STARTED)
+        if action is Action.POWER_LOST:
+            return POWER_LOST
+        self._enqueue(unit)
+        return None
+
+    async def _end_found(self, ended: Sequence[tuple[UnitJob, Finding]]) -> None:
+        for unit, finding in ended:
+            write = partial(self._journal.finish_unit, unit.ref, finding)
+            try:
+                await until_durable(self._clock, write)
+            except UnitDecided:
+                continue
         await self.floor.refresh()
 
     async def _orphans(self, found: Sequence[OpenCycle]) -> None:
@@ -175,6 +181,7 @@ class Dispenser:
 
     async def submit(self, order: Order) -> Rejection | None:
         """Mode, bounds, then products and stock; accepted as a whole or not at all."""
+        await self._open.wait()
         if self.floor.stopping:
             return Rejection(Code.SHUTTING_DOWN, "the daemon is stopping; send it again")
         if order.units > self._limits.max_units_per_order:
@@ -194,6 +201,7 @@ class Dispenser:
         return None
 
     async def cancel(self, cancellation: Cancellation) -> Code:
+        await self._open.wait()
         code, ended = await self._journal.cancel(cancellation)
         gone = set(ended)
         for worker in self.workers.values():
@@ -244,6 +252,7 @@ class Dispenser:
 
         Raises Refused when the lane can't be tested now.
         """
+        await self._open.wait()
         if self.floor.stopping:
             raise Refused("shutting_down", "the daemon is stopping")
         lane = self.floor.lanes.get(channel)

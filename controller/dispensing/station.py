@@ -117,8 +117,9 @@ class Station:
         self.board = board
         self.turn = asyncio.Lock()
         self.up = False
-        self.since = 0.0
-        """Monotonic: since when it is up, or gone."""
+        self.since = clock.monotonic()
+        """Monotonic: since when it is up, or gone. A board not yet opened counts as gone since
+        our start, so that an order which comes first finds it within its grace."""
         self.recovering = True
         self.quarantine: Quarantine | None = None
         self.out_of_service = ""
@@ -184,7 +185,6 @@ class Station:
 
     async def run(self, found: Sequence[OpenCycle]) -> None:
         """Settle what the journal holds of this board, and run its driver, for ever."""
-        self.since = self._clock.monotonic()
         memory = await self._journal.board_memory(self.board.name)
         self.out_of_service = str(memory.get("out_of_service") or "")
         async with asyncio.TaskGroup() as group:

@@ -128,6 +128,11 @@ class Platform:
             came = [message.json for message in self.messages if message.topic == topic]
         return [body for body in came if order_id is None or body.get("order_id") == order_id]
 
+    def has_all(self, last_seq: int) -> bool:
+        """Whether every message of `result` and `order` up to this seq came."""
+        seen = {body["seq"] for topic in ("result", "order") for body in self.of(topic)}
+        return seen.issuperset(range(1, last_seq + 1))
+
     def wait_for(self, condition: Callable[[], Any], what: str, timeout: float = WAIT_S) -> Any:
         """The first true value of `condition`, asked again at each message."""
         found: list[Any] = []

@@ -218,11 +218,14 @@ class Site:
         return judge.Facts(messages=tuple(self.platform.messages), **with_lanes)
 
     def wait_rest(self, timeout: float = 30.0) -> None:
-        """Until no order is open and nothing waits in the outbox."""
+        """Until no order is open, nothing waits in the outbox, and the platform has what left:
+        the broker's acknowledgement says only that it will have it."""
 
         def rests() -> bool:
             status = self.daemon.ctl("status")
-            return not status["open_orders"] and not any(status["outbox"].values())
+            if status["open_orders"] or any(status["outbox"].values()):
+                return False
+            return self.platform.has_all(status["journal"]["last_seq"])
 
         wait_for(rests, "the machine rests", timeout)
 

@@ -365,3 +365,19 @@ def test_vbp_rule_1_a_collision_of_ids_moves_nothing_and_takes_higher_ones_once(
         assert drives(machine, "main") == 1
 
     play(tmp_path, story)
+
+
+def test_p2_an_order_that_comes_before_the_heart_has_begun_is_taken_once(tmp_path: Path) -> None:
+    """A broker brings what it kept for us at once, while boards have not said a word yet."""
+
+    async def story(machine: World) -> None:
+        await machine.rest()
+        assert [o["status"] for o in machine.of("order", 1)] == ["accepted", "finished"]
+        assert outcomes(machine, 1) == [("delivered", None)] * 2
+        assert drives(machine, "main") == 2
+
+    async def kept(machine: World) -> None:
+        await asyncio.sleep(0)
+        await machine.order(1, (121, 2))
+
+    play(tmp_path, story, first=kept)

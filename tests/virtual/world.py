@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,7 +134,9 @@ async def world(
     boards: Mapping[str, EmulatedBoard] | None = None,
     boot: str = BOOT,
     rules: Mapping[str, Any] | None = None,
+    first: Callable[[World], Coroutine[Any, Any, Any]] | None = None,
 ) -> AsyncIterator[World]:
+    """`first` begins before the heart does: what a broker brings at once on connection."""
     clock = LoopClock(lambda: True, virtual_wall)
     payloads = Payloads(MACHINE_NO)
     journal, _ = open_journal(
@@ -162,15 +164,17 @@ async def world(
         return True
 
     intake = Intake(IntakeSettings(MACHINE_NO), journal, dispenser, clock, payloads, publish_now)
+    machine = World(dispenser, journal, intake, emulators, ports, session)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(dispenser.run())]
+        tasks = [group.create_task(first(machine))] if first else []
+        tasks.append(group.create_task(dispenser.run()))
         tasks += [
             group.create_task(pump.run())
             for pump in pumps(session, journal, clock)  # type: ignore[arg-type]
         ]
         await dispenser.boards_known(5)
         try:
-            yield World(dispenser, journal, intake, emulators, ports, session)
+            yield machine
         finally:
             for task in tasks:
                 task.cancel()
