@@ -327,6 +327,8 @@ async def test_p6_ctrl_c_says_what_becomes_of_the_cycle_and_no_other_begins(
         env=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # A shell's background job ignores Ctrl-C, and so would what the tests start in it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert child.stderr is not None
     async with asyncio.timeout(15):
