@@ -87,7 +87,10 @@ class Emulator(Process):
 
     def _is_up(self, board: str) -> bool:
         assert self.alive, f"firmware-sim ended with {self.exit_code}:\n{self.output()}"
-        return self.port(board).exists() and "state" in self.tell(board, ask="state", tolerant=True)
+        on_pty = "port" not in self.boards[board].more
+        if on_pty and not self.port(board).exists():
+            return False
+        return "state" in self.tell(board, ask="state", tolerant=True)
 
     def tell(self, board: str, *, tolerant: bool = False, **message: Any) -> dict[str, Any]:
         """One message to the board's control socket, and its answer.
