@@ -513,3 +513,14 @@ def test_the_drive_frame_has_the_set_length(length: int, tail: str) -> None:
         assert bench.board.drives[0][5:-1].hex() == "0001012c" + tail
 
     on_bench(play, ScriptedXy(), drive_length=length, elevator=True)
+
+
+def test_p1_a_drive_whose_start_was_told_is_not_resent_for_want_of_its_ack() -> None:
+    """A 04 for the lane proves the start, whatever became of the ACK."""
+
+    async def play(bench: Bench) -> None:
+        events = await drive(bench.driver, an_order(7))
+        assert names(events) == ["FrameWritten", "Moving", "Ended"]
+        assert len(bench.board.drives) == 1
+
+    on_bench(play, ScriptedXy(ack=False, story=[(0.02, 1, 0), (2, 2, 0)]), resend_same_packno=4)

@@ -111,6 +111,8 @@ class XyBoard:
         self._syncing_since = 0.0
         self._sync_heard = 0.0
         self._pack_no: int | None = None
+        self._drive_said: Outgoing | None = None
+        """The drive frame of the newest cycle of this process."""
         self._cycle: Cycle | None = None
         self._lanes: dict[int, LaneReport] = {}
         self._machine: MachineStatus | None = None
@@ -178,7 +180,7 @@ class XyBoard:
             return
         cycle = Cycle(order.cycle_id, self._reading(order), Heard(order.lane))
         entry = self._drive_entry(cycle, order, int(ticket["pack_no"]))
-        self._cycle = cycle
+        self._cycle, self._drive_said = cycle, entry
         if not line.say(entry):
             cycle.tell(NotWritten(reason=Reason.BOARD_OFFLINE))
         try:
@@ -358,6 +360,8 @@ class XyBoard:
             cycle.hear(status, raw)
             if cycle.readers:
                 return
+            if self._line is not None and self._drive_said is not None:
+                self._line.withdraw(self._drive_said)  # something turns: no resend for want of ACK
         self.counters.stray += 1
         if cycle is None or not cycle.was_its_last_word(status):
             name = name_of(frames.Dispensing, status.status)
