@@ -524,3 +524,21 @@ def test_p1_a_drive_whose_start_was_told_is_not_resent_for_want_of_its_ack() -> 
         assert len(bench.board.drives) == 1
 
     on_bench(play, ScriptedXy(ack=False, story=[(0.02, 1, 0), (2, 2, 0)]), resend_same_packno=4)
+
+
+@pytest.mark.parametrize("code", [0x05, 0x06, 0xFC, 0xFE, 0xFF, 0x07])
+def test_p5_after_a_lost_line_an_error_is_no_refusal(code: int) -> None:
+    """The 01 may have been told while nobody heard."""
+
+    async def play(bench: Bench) -> None:
+        order = an_order(7)
+        stream = bench.driver.drive(order, await bench.driver.prepare(order))
+        assert names([await anext(stream) for _ in range(2)]) == ["FrameWritten", "Acknowledged"]
+        bench.port.unplug()
+        assert names([await anext(stream)]) == ["LineLost"]
+        bench.port.plugged = True
+        await until(lambda: bench.driver.status().up)
+        bench.board.status(code, 1)
+        assert ended(await collect(stream)) == "unknown/terminated"
+
+    on_bench(play, ScriptedXy(story=[]))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controller.boards.xy.frames import DispensingStatus
 from controller.boards.xy.outcomes import FF_WAIT_S, Heard, Reading, close_with_error, hear
-from controller.dispensing.interfaces import CycleEvent, Ended, NotWritten, Restarted
+from controller.dispensing.interfaces import CycleEvent, Ended, LineLost, NotWritten, Restarted
 
 EVENTS_LIMIT = 100
 """Events that wait for their reader; a storm of statuses keeps only the last word."""
@@ -49,6 +49,12 @@ class Cycle:
         if len(self._events) < EVENTS_LIMIT or self.final is not None:
             self._events.append(event)
             self._stirred.set()
+
+    def line_lost(self) -> None:
+        """The board tells a status five times and then never again: some may be lost for good."""
+        if self.written:
+            self.heard = replace(self.heard, gap=True)
+        self.tell(LineLost())
 
     def hear(self, status: DispensingStatus, raw: bytes) -> None:
         self.heard, event = hear(self.heard, status, self.reading, raw)

@@ -54,7 +54,6 @@ from controller.dispensing.interfaces import (
     FrameWritten,
     Identity,
     LineBack,
-    LineLost,
     Notice,
     NotWritten,
     Restarted,
@@ -298,7 +297,7 @@ class XyBoard:
         if self._line is not None:
             self._line.drop_all()
         if self._cycle is not None:
-            self._cycle.tell(LineLost())
+            self._cycle.line_lost()
         self._stir.set()
 
     def _go_up(self) -> None:

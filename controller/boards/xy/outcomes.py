@@ -110,7 +110,8 @@ class Reading:
 
 
 def finding_of(status: int, reading: Reading, *, moved: bool, ended_by: int | None) -> Finding:
-    """The verdict on a cycle that ends with `status`. `moved`: a 01 or other progress came.
+    """The verdict on a cycle that ends with `status`. `moved`: a 01 or other progress came, or
+    may have come.
 
     `ended_by` is the FF that closed a remembered error, None otherwise.
     """
@@ -142,10 +143,16 @@ class Heard:
     """Its 01 came."""
     moved: bool = False
     """Its 01 or any other progress came: an error is no refusal any more."""
+    gap: bool = False
+    """The line was lost after its frame left: its 01 may have been told while nobody heard."""
     heating: bool = False
     error: int | None = None
     """Remembered until FF."""
     over: bool = False
+
+    @property
+    def may_have_moved(self) -> bool:
+        return self.moved or self.gap
 
 
 Step = tuple[Heard, CycleEvent | None]
@@ -165,7 +172,7 @@ def hear(heard: Heard, status: DispensingStatus, reading: Reading, frame: bytes)
         return (heard if heard.error is not None else replace(heard, error=code)), None
     if code == Dispensing.TERMINATED and heard.error is not None:
         return close_with_error(heard, reading, frame, ended_by=code)
-    return _end(heard, finding_of(code, reading, moved=heard.moved, ended_by=None), frame)
+    return _end(heard, finding_of(code, reading, moved=heard.may_have_moved, ended_by=None), frame)
 
 
 def close_with_error(
@@ -173,7 +180,9 @@ def close_with_error(
 ) -> Step:
     """End with the remembered error: FF came, or it did not come in FF_WAIT_S."""
     error = Dispensing.TERMINATED if heard.error is None else heard.error
-    return _end(heard, finding_of(error, reading, moved=heard.moved, ended_by=ended_by), frame)
+    return _end(
+        heard, finding_of(error, reading, moved=heard.may_have_moved, ended_by=ended_by), frame
+    )
 
 
 def _end(heard: Heard, finding: Finding, frame: bytes) -> Step:
