@@ -542,3 +542,21 @@ def test_p5_after_a_lost_line_an_error_is_no_refusal(code: int) -> None:
         assert ended(await collect(stream)) == "unknown/terminated"
 
     on_bench(play, ScriptedXy(story=[]))
+
+
+def test_p4_an_expired_drive_is_dropped_though_no_poll_comes() -> None:
+    """A storm of data keeps the link up and leaves no POLL: the deadline passes all the same."""
+
+    async def play(bench: Bench) -> None:
+        status = MachineStatus().encode(1)[5:-1]
+        for _ in range(100):
+            bench.board.data(Command.MACHINE_STATUS, status)
+        began = asyncio.get_running_loop().time()
+        events = await drive(bench.driver, an_order(7, deadline=began + 2))
+        assert events == [NotWritten(reason=Reason.EXPIRED)]
+        assert asyncio.get_running_loop().time() - began < 3
+        assert bench.driver.status().up
+        await asyncio.sleep(30)
+        assert bench.board.drives == []
+
+    on_bench(play)

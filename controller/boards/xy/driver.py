@@ -409,15 +409,18 @@ class XyBoard:
 
     def _ask_in_time(self, now: float) -> None:
         every = self._options.status_every_s
+            if self._line is not None:
+                self._line.drop_expired()
         if self._link is not Link.UP or every == 0 or now - self._asked_at < every:
             return
         line, cycle = self._line, self._cycle
         if line is None or (cycle is not None and cycle.readers and cycle.final is None):
             return  # a running cycle has the line for itself
         self._asked_at = now
-        line.say(Outgoing(Rank.QUESTION, frames.ask_status(self._take_pack_no()), resends=1))
-        if self._options.elevator:
-            line.say(Outgoing(Rank.QUESTION, frames.ask_elevator(self._take_pack_no()), resends=1))
+        asks = [frames.ask_status, frames.ask_elevator]
+        for ask in asks if self._options.elevator else asks[:1]:
+            frame = ask(self._take_pack_no())
+            line.say(Outgoing(Rank.QUESTION, frame, resends=1, deadline=now + every))
 
     def _note(self, note: BoardNote) -> None:
         """Tell once in SAME_NOTE_S: a storm of statuses is one event."""

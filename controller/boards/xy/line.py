@@ -160,6 +160,15 @@ class SlaveLine:
         if waiting is not None:
             waiting.unacknowledged()
 
+    def drop_expired(self) -> None:
+        """What outlived its deadline is dropped, also where no POLL comes to say it at (P4)."""
+        now = asyncio.get_running_loop().time()
+        queue = self._state.queue
+        expired = [entry for entry in queue if now >= entry.deadline]
+        self._state.queue = [entry for entry in queue if now < entry.deadline]
+        for entry in expired:
+            entry.dropped(Reason.EXPIRED)
+
     # ------------------------------------------------------------------ time
 
     def _heartbeat(self) -> None:
@@ -247,7 +256,7 @@ class SlaveLine:
             self._counters.unanswered += 1
             waiting.unacknowledged()
             waiting = None
-        self._drop_expired(now)
+        self.drop_expired()
         if not answer:
             return
         if waiting is not None:
@@ -264,13 +273,6 @@ class SlaveLine:
             now < waiting.deadline and now - waiting.first_sent <= RESEND_WINDOW_S
         )
         return in_time and waiting.sends <= waiting.resends and waiting.sends < MAX_SENDS
-
-    def _drop_expired(self, now: float) -> None:
-        queue = self._state.queue
-        expired = [entry for entry in queue if now >= entry.deadline]
-        self._state.queue = [entry for entry in queue if now < entry.deadline]
-        for entry in expired:
-            entry.dropped(Reason.EXPIRED)
 
     def _send(self, entry: Outgoing, now: float) -> None:
         """One frame in this window; the same bytes at every send."""
