@@ -560,3 +560,15 @@ def test_p4_an_expired_drive_is_dropped_though_no_poll_comes() -> None:
         assert bench.board.drives == []
 
     on_bench(play)
+
+
+def test_after_a_31_two_seconds_of_silence_count_from_our_own_31() -> None:
+    """With POLLs 2 s apart the board has said nothing before it heard us."""
+
+    async def play(bench: Bench) -> None:
+        bench.board.restart()
+        await until(lambda: bench.driver.status().detail["link"] == "synchronising")
+        await until(lambda: bench.driver.status().up, within_s=60)
+        assert bench.driver.status().detail["lanes"] == 3
+
+    on_bench(play, ScriptedXy(poll_s=2.0), poll_ms=2000)

@@ -110,9 +110,9 @@ class XyBoard:
         self._syncing_since = 0.0
         self._sync_heard = 0.0
         self._pack_no: int | None = None
+        self._cycle: Cycle | None = None
         self._drive_said: Outgoing | None = None
         """The drive frame of the newest cycle of this process."""
-        self._cycle: Cycle | None = None
         self._lanes: dict[int, LaneReport] = {}
         self._machine: MachineStatus | None = None
         self._elevator = ""
@@ -347,20 +347,24 @@ class XyBoard:
         if cycle is not None:
             cycle.tell(Restarted(frame=raw))
         self._link = Link.SYNCING
-        self._syncing_since = self._sync_heard = self._last_heard
+        self._syncing_since, self._sync_heard = self._last_heard, float("inf")
         self._lanes.clear()
         if line is not None:
             frame = frames.sync(self._take_pack_no())
-            line.say(Outgoing(Rank.SYNC, frame, resends=MAX_SENDS - 1))
+            line.say(Outgoing(Rank.SYNC, frame, resends=MAX_SENDS - 1, written=self._sync_written))
+
+    def _sync_written(self) -> None:
+        """From here on the board's silence says that it has no more lanes to tell."""
+        self._sync_heard = self._clock.monotonic()
 
     def _status_came(self, status: DispensingStatus, raw: bytes) -> None:
         cycle = self._cycle
         if cycle is not None and cycle.listening:
+            if self._line is not None and self._drive_said is not None:
+                self._line.withdraw(self._drive_said)  # something turns: no resend for want of ACK
             cycle.hear(status, raw)
             if cycle.readers:
                 return
-            if self._line is not None and self._drive_said is not None:
-                self._line.withdraw(self._drive_said)  # something turns: no resend for want of ACK
         self.counters.stray += 1
         if cycle is None or not cycle.was_its_last_word(status):
             name = name_of(frames.Dispensing, status.status)
@@ -405,12 +409,12 @@ class XyBoard:
                 or now - self._syncing_since >= SYNC_LIMIT_S
             ):
                 self._go_up()
+            if self._line is not None:
+                self._line.drop_expired()
             self._ask_in_time(now)
 
     def _ask_in_time(self, now: float) -> None:
         every = self._options.status_every_s
-            if self._line is not None:
-                self._line.drop_expired()
         if self._link is not Link.UP or every == 0 or now - self._asked_at < every:
             return
         line, cycle = self._line, self._cycle
