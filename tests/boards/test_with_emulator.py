@@ -267,6 +267,26 @@ def test_xy_nothing_of_ours_is_said_outside_a_window() -> None:
     on_bench("xy", play, status_every_s=1)
 
 
+def test_xy_a_restarted_daemon_does_not_meet_its_predecessors_question() -> None:
+    """A board that drops repeats by the number alone, and one question after the last drive."""
+
+    async def whole() -> None:
+        bench = Bench("xy", [], {"dedupe": True, "status_every_s": 5})
+        async with running(bench.driver, bench.desk):
+            order = an_order(1)
+            ticket = await bench.driver.prepare(order)
+            assert verdict(await collect(bench.driver.drive(order, ticket))) == "delivered/None"
+            await asyncio.sleep(4)
+            assert bench.driver.status().detail["pack_no"] == ticket["pack_no"] + 1
+        successor = make_board("main", "xy", "memory:", {}, CLOCK, lambda *_: bench.port)
+        async with running(successor, NotebookDesk(ticket)):
+            assert verdict(await drive(successor, an_order(2))) == "delivered/None"
+        assert bench.told("drive_frame") == 2
+        bench.emulated.close()
+
+    in_virtual_time(whole())
+
+
 # ------------------------------------------------------------------ a real pty, real time
 
 

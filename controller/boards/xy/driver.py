@@ -110,6 +110,8 @@ class XyBoard:
         self._syncing_since = 0.0
         self._sync_heard = 0.0
         self._pack_no: int | None = None
+        self._greeted = True
+        """A packet of this process went to the board, or no other process sent one before."""
         self._cycle: Cycle | None = None
         self._drive_said: Outgoing | None = None
         """The drive frame of the newest cycle of this process."""
@@ -170,6 +172,8 @@ class XyBoard:
     async def prepare(self, order: DriveOrder) -> Ticket:  # noqa: ARG002  the interface's
         """Reserves the PackNO of the drive frame: no other frame will carry it."""
         self._need_link()
+        if not self._greeted:
+            self._greet()
         return {"pack_no": self._take_pack_no()}
 
     async def drive(self, order: DriveOrder, ticket: Ticket) -> AsyncGenerator[CycleEvent, None]:
@@ -247,6 +251,20 @@ class XyBoard:
         self._pack_no = next_pack_no(self._pack_no or 0)
         return self._pack_no
 
+    def _greet(self) -> None:
+        """A question before the first drive of this process. The journal knows the number of the
+        last drive, not those of the questions after it: a board that drops repeats by the number
+        alone could take this drive for one of those, acknowledge it, and do nothing."""
+
+        def not_said(_reason: Reason) -> None:
+            self._greeted = False
+
+        if self._line is not None:
+            self._greeted = True
+            frame = frames.ask_status(self._take_pack_no())
+            greeting = Outgoing(Rank.GREETING, frame, resends=MAX_SENDS - 1, dropped=not_said)
+            self._line.say(greeting)
+
     def _need_link(self) -> None:
         if self._link is not Link.UP:
             raise BoardOffline(f"{self.name}: no link to the board: {self._why}")
@@ -258,6 +276,7 @@ class XyBoard:
             ticket = await desk.last_ticket() or {}
             last = ticket.get("pack_no")
             self._pack_no = last if isinstance(last, int) else 0
+            self._greeted = last is None
         self._gone.clear()
         hears = Listener(self._alive, self._data, self._lost)
         line = self._line = SlaveLine(self.counters, self.line_counters, hears)
@@ -355,6 +374,7 @@ class XyBoard:
 
     def _sync_written(self) -> None:
         """From here on the board's silence says that it has no more lanes to tell."""
+        self._greeted = True
         self._sync_heard = self._clock.monotonic()
 
     def _status_came(self, status: DispensingStatus, raw: bytes) -> None:

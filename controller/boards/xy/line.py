@@ -44,8 +44,9 @@ class Rank(IntEnum):
     """Who speaks first at the next POLL."""
 
     SYNC = 0
-    DRIVE = 1
-    QUESTION = 2
+    GREETING = 1
+    DRIVE = 2
+    QUESTION = 3
 
 
 @dataclass(slots=True)

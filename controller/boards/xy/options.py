@@ -27,7 +27,8 @@ class XyOptions:
                         byte of the machine status 52 is to be read
     poll_ms             100..2000, default 200: the interval that the board polls in; the
                         link counts as lost after max(3 s, 5 intervals) of silence
-    status_every_s      0..3600, default 60: how often the machine status is asked for; 0 never
+    status_every_s      0..3600, default 60: how often the machine status is asked for; 0: only
+                        before the first drive after a restart of the daemon
     """
 
     baudrate: int = 57_600
