@@ -586,3 +586,20 @@ def test_the_first_drive_after_a_restart_is_not_our_first_packet() -> None:
         assert said == [(Command.ASK_STATUS, 41), (Command.DRIVE, 42), (Command.DRIVE, 43)]
 
     on_bench(play, ticket={"pack_no": 40})
+
+
+def test_an_absent_board_has_no_temperature_and_is_asked_anew_when_it_is_back() -> None:
+    async def play(bench: Bench) -> None:
+        await until(lambda: bench.driver.status().temperature_c == -5)
+        bench.board.alive = False
+        await until(lambda: not bench.driver.status().up)
+        status = bench.driver.status()
+        assert (status.temperature_c, status.door) == (None, "unknown")
+        asked = [f.command for f in bench.board.heard].count(Command.ASK_STATUS)
+        bench.board.alive = True
+        await until(lambda: bench.driver.status().up)
+        await asyncio.sleep(1)
+        assert [f.command for f in bench.board.heard].count(Command.ASK_STATUS) == asked + 1
+        assert (bench.driver.status().temperature_c, bench.driver.status().door) == (-5, "open")
+
+    on_bench(play, status_every_s=3600, door_means="nonzero_open")

@@ -152,7 +152,7 @@ class XyBoard:
             detail["why"] = self._why[:200]
         if self._elevator:
             detail["elevator"] = self._elevator
-        machine = self._machine
+        machine = None if self._link is Link.DOWN else self._machine
         return BoardStatus(
             up=self._link is Link.UP,
             text=self._text(),
@@ -322,6 +322,7 @@ class XyBoard:
     def _go_up(self) -> None:
         self._link = Link.UP
         self._identity_due = True
+        self._asked_at = float("-inf")
         if self._cycle is not None:
             self._cycle.tell(LineBack())
         self._stir.set()
