@@ -166,12 +166,15 @@ class XyFirmware:
         self._polled = False
         if not self._sending:
             self._pump()
-        elif self._queue[0].sends < xy.MAX_SENDS:
-            self._send_head()
-        else:  # given up; the PackNO is not used up, as no exchange succeeded
+        elif self._queue[0].sends >= xy.MAX_SENDS:
+            # Given up; the PackNO is not used up, as no exchange succeeded.
             self._sending = False
             self._queue.popleft()
             self._pump()
+        elif self._parts.faults.is_on("poll_gap"):
+            self._sending = False  # sent again by the first tick after the gap
+        else:
+            self._send_head()
 
     def _close_window(self) -> None:
         self._timers.cancel(self._window)
@@ -235,6 +238,10 @@ class XyFirmware:
         longer = faults.is_on("ack_length_one")
         ack = xy.Frame(xy.Command.ACK, self._last_host_pack_no) if longer else xy.ACK
         self._parts.wire.send(xy.encode_frame(ack), plan=plan)
+
+    def forget_command(self) -> None:
+        """It was lost, or not taken: the same number again is no repeat."""
+        self._last_host_pack_no = 0
 
     def data_before_ack(self, plan: CyclePlan) -> None:
         """A status frame slips in between a command and its ACK."""

@@ -79,6 +79,7 @@ class Conversation(Protocol):
     stock: dict[int, int]
 
     def acknowledge(self, plan: CyclePlan | None = None) -> None: ...
+    def forget_command(self) -> None: ...
     def data_before_ack(self, plan: CyclePlan) -> None: ...
     def tell_status(self, code: int, lane: int, repeats: int = 0) -> None: ...
 
@@ -110,11 +111,14 @@ class Cycles:
         """
         known = command.lane in self._machine.lanes
         if known and not self._parts.drive_arrives(command.lane):
+            self._wire.forget_command()
             return
         if self._cycle is not None or self._commands:
             if len(self._commands) < WAITING_LIMIT:
                 self._commands.append(command)
                 self._wire.acknowledge()
+            else:
+                self._wire.forget_command()
             return
         self._begin(command, acknowledged=False)
 

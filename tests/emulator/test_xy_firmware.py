@@ -195,6 +195,18 @@ def test_a_repeated_06_is_a_second_drive_unless_the_board_dedupes(dedupe: str, d
     run_virtual(play)
 
 
+def test_a_lost_command_is_no_command_that_a_repeat_could_repeat() -> None:
+    async def play() -> None:
+        lost = '[[board.fault]]\nkind = "lose_command"'
+        host = XyHost(make_board("xy", "dedupe = true", faults=lost))
+        host.out = [drive(9), drive(9), drive(9)]
+        await asyncio.sleep(6)
+        assert host.board.ledger.count("drive_frame") == 1
+        assert len(host.frames(xy.Command.ACK)) == 2
+
+    run_virtual(play)
+
+
 Prepared = Callable[[EmulatedBoard], None]
 
 
@@ -303,6 +315,25 @@ def test_ack_of_length_one_poll_gap_and_storm() -> None:
         host.board.arm(Fault(kind="status_storm", count=7))
         await asyncio.sleep(2)
         assert len(host.frames(0x52)) == 7
+
+    run_virtual(play)
+
+
+def test_in_a_poll_gap_an_unacknowledged_frame_waits_too() -> None:
+    async def play() -> None:
+        host = XyHost(make_board("xy"))
+        await asyncio.sleep(0.5)
+        host.acknowledges = False
+        host.board.arm(Fault(kind="status_storm", count=1))
+        await asyncio.sleep(0.15)
+        host.board.arm(Fault(kind="poll_gap"))
+        heard = len(host.heard)
+        await asyncio.sleep(1.9)
+        assert len(host.heard) == heard
+        host.acknowledges = True
+        await asyncio.sleep(1)
+        assert len(set(host.frames(0x52))) == 1
+        assert host.board.state()["firmware"]["queued_frames"] == 0
 
     run_virtual(play)
 
