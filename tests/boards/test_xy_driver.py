@@ -603,3 +603,19 @@ def test_an_absent_board_has_no_temperature_and_is_asked_anew_when_it_is_back() 
         assert (bench.driver.status().temperature_c, bench.driver.status().door) == (-5, "open")
 
     on_bench(play, status_every_s=3600, door_means="nonzero_open")
+
+
+def test_a_restart_is_told_with_the_identity_and_a_lost_line_is_none() -> None:
+    """`link` lists a board's restarts: it knows them by another boot_id."""
+
+    async def play(bench: Bench) -> None:
+        bench.board.alive = False
+        await until(lambda: not bench.driver.status().up)
+        bench.board.alive = True
+        await until(lambda: len(bench.desk.identities) == 2)
+        bench.board.restart()
+        await until(lambda: len(bench.desk.identities) == 3)
+        boots = [identity.boot_id for identity in bench.desk.identities]
+        assert boots[0] == boots[1] != boots[2]
+
+    on_bench(play)

@@ -477,7 +477,8 @@ class XyBoard:
     async def _tell_what_changed(self, desk: BoardDesk) -> None:
         if self._identity_due and self._link is Link.UP:
             self._identity_due = False
-            await desk.identified(Identity(self._text()))
+            # The board numbers no boots; we count its 31s.
+            await desk.identified(Identity(self._text(), boot_id=self.counters.resets))
         up = self._link is Link.UP
         if up != self._told_up:
             self._told_up = up
