@@ -619,3 +619,17 @@ def test_a_restart_is_told_with_the_identity_and_a_lost_line_is_none() -> None:
         assert boots[0] == boots[1] != boots[2]
 
     on_bench(play)
+
+
+@pytest.mark.parametrize(("poll_ms", "lost_after"), [(200, 3.0), (600, 3.0), (2000, 10.0)])
+def test_the_link_is_lost_after_3_s_or_5_intervals(poll_ms: int, lost_after: float) -> None:
+    async def play(bench: Bench) -> None:
+        await asyncio.sleep(20.05)  # between two POLLs
+        assert bench.driver.status().up
+        bench.board.alive = False
+        await asyncio.sleep(lost_after - poll_ms / 1000 - 0.05)
+        assert bench.driver.status().up
+        await asyncio.sleep(poll_ms / 1000 + 0.35)
+        assert not bench.driver.status().up
+
+    on_bench(play, ScriptedXy(poll_s=poll_ms / 1000), poll_ms=poll_ms)

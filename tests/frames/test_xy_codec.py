@@ -198,3 +198,15 @@ def test_builders_refuse_what_the_protocol_does_not_know() -> None:
 def test_codes_have_names_for_people() -> None:
     assert xy.name_of(xy.Dispensing, 4) == "motor_did_not_stop"
     assert xy.name_of(xy.Dispensing, 0x99) == "99"
+
+
+@pytest.mark.parametrize("cut", [1, 3, 7, 100])
+def test_stx_and_whole_frames_inside_a_frame_are_its_data(cut: int) -> None:
+    """Nothing is stuffed: `FA FB` may occur inside, even a whole 04."""
+    inner = xy.DispensingStatus(xy.Dispensing.SUCCESS, 10).encode(9)
+    frame = xy.Frame(xy.Command.MENU_ANSWER, 5, xy.encode_frame(xy.POLL) + inner + b"\xfa\xfb")
+    wire = xy.encode_frame(frame) + xy.encode_frame(xy.POLL)
+    decoder = xy.Decoder()
+    found = [f for at in range(0, len(wire), cut) for f in decoder.feed(wire[at : at + cut])]
+    assert found == [frame, xy.POLL]
+    assert decoder.frames_bad == 0
