@@ -31,7 +31,7 @@ from controller.dispensing.interfaces import (
     OpenCycle,
     Ticket,
 )
-from controller.dispensing.job import PAUSE_S, RUNNING, Job
+from controller.dispensing.job import PAUSE_S, Job
 from controller.dispensing.station import WRITE_AGAIN_S, Station, until_durable
 from controller.errors import BoardError, JournalUnwritable, UnitDecided
 from controller.model import Cabinet, Finding, Outcome, Reason
@@ -232,14 +232,16 @@ class CabinetWorker:
             await self._clock.sleep(WRITE_AGAIN_S)
             return Step.LOOK_AGAIN
         floor.unwritable = ""
+        if floor.obstacle(job) is not None:
+            # While eye, ticket and commit were waited for, a person stopped the cabinet or the
+            # deadline passed. From here to `running` nothing waits: who asks then sees it move.
+            await self._withdraw(opened, written=False)
+            return Step.LOOK_AGAIN
         trace: Trace = []
         life, opened, written = await self._drive(job, order, ticket, opened, trace)
         if life.finding is not None:
             return await self._close(job, opened, life.finding, trace, written)
-        withdraw = partial(
-            floor.journal.withdraw_cycle, opened.cycle_id, written=written is not None
-        )
-        await until_durable(self._clock, withdraw)
+        await self._withdraw(opened, written=written is not None)
         if life.state is CycleState.REFUSED and life.refusal is not None:
             refusal = life.refusal
             self._refusal = replace(not_started(refusal.reason), raw=refusal.raw)
@@ -252,6 +254,10 @@ class CabinetWorker:
             await self._tell("cycle_id_collision", {"cycle_id": opened.cycle_id})
             await self._station.put_out_of_service(remedy)
         return Step.LOOK_AGAIN
+
+    async def _withdraw(self, opened: OpenCycle, *, written: bool) -> None:
+        withdraw = partial(self._floor.journal.withdraw_cycle, opened.cycle_id, written=written)
+        await until_durable(self._clock, withdraw)
 
     async def _open(self, job: Job, order: DriveOrder, ticket: Ticket) -> OpenCycle:
         opened = await self._floor.journal.open_cycle(
@@ -275,35 +281,45 @@ class CabinetWorker:
         self, job: Job, order: DriveOrder, ticket: Ticket, opened: OpenCycle, trace: Trace
     ) -> tuple[CycleLife, OpenCycle, float | None]:
         """The cycle's life; a collision of ids is answered once with a new id (VBP rule 1)."""
-        renumbered = False
-        while True:
-            life = CycleLife()
-            cycle_id = opened.cycle_id
-            self.running = Running(job, life, cycle_id, self._clock.monotonic())
-            self._station.cycle_open = True
-            before, job.run.active = job.run.active, RUNNING
-            if job.test is not None:
-                job.test.progress("cycle_opened", {"cycle_id": cycle_id})
-            self._floor.bell.ring()
-            try:
-                written = await follow(
-                    life,
-                    self._station.board.drive(replace(order, cycle_id=cycle_id), ticket),
-                    self._clock,
-                    guard_until=order.deadline + UNSENT_GUARD_S,
-                    cycle_timeout_s=order.cycle_timeout_s,
-                    trace=trace,
+        run = job.run
+        run.running += 1
+        self._station.cycle_open = True
+        try:
+            life, written = await self._live(job, order, ticket, opened, trace)
+            if life.state is CycleState.COLLIDED:
+                renumber = partial(
+                    self._floor.journal.renumber, opened.cycle_id, self.cabinet.board
                 )
-            finally:
-                self.running = None
-                self._station.cycle_open = False
-                self._last_end = self._station.last_cycle_end = self._clock.monotonic()
-                job.run.active = self._last_end if life.state is CycleState.ENDED else before
-            if life.state is not CycleState.COLLIDED or renumbered:
-                return life, opened, written
-            renumbered = True
-            renumber = partial(self._floor.journal.renumber, cycle_id, self.cabinet.board)
-            opened = await until_durable(self._clock, renumber)
+                opened = await until_durable(self._clock, renumber)
+                life, again = await self._live(job, order, ticket, opened, trace)
+                written = written if again is None else again
+        finally:
+            self.running = None
+            self._station.cycle_open = False
+            self._last_end = self._station.last_cycle_end = self._clock.monotonic()
+            run.running -= 1
+        if life.state is CycleState.ENDED:
+            run.active = self._last_end
+        return life, opened, written
+
+    async def _live(
+        self, job: Job, order: DriveOrder, ticket: Ticket, opened: OpenCycle, trace: Trace
+    ) -> tuple[CycleLife, float | None]:
+        life = CycleLife()
+        cycle_id = opened.cycle_id
+        self.running = Running(job, life, cycle_id, self._clock.monotonic())
+        if job.test is not None:
+            job.test.progress("cycle_opened", {"cycle_id": cycle_id})
+        self._floor.bell.ring()
+        written = await follow(
+            life,
+            self._station.board.drive(replace(order, cycle_id=cycle_id), ticket),
+            self._clock,
+            guard_until=order.deadline + UNSENT_GUARD_S,
+            cycle_timeout_s=order.cycle_timeout_s,
+            trace=trace,
+        )
+        return life, written
 
     async def _close(
         self,

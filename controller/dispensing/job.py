@@ -13,9 +13,6 @@ from controller.model import Finding, OrderKey, UnitRef
 PAUSE_S = 30.0
 """P4: an order that began in time goes on while no pause is longer than this."""
 
-RUNNING = float("inf")
-"""`OrderRun.active` while a cycle of the order runs: no deadline passes meanwhile."""
-
 TEST_STARTS_WITHIN_S = 20.0
 """A technician waits at the machine; a test that starts later would surprise a hand inside."""
 
@@ -27,9 +24,13 @@ class OrderRun:
     expires: float
     active: float | None = None
     """End of its newest cycle; None before the first."""
+    running: int = 0
+    """Cycles of it that are open now, in all cabinets: no deadline passes meanwhile."""
 
     @property
     def deadline(self) -> float:
+        if self.running:
+            return float("inf")
         if self.active is None:
             return self.expires
         return max(self.expires, self.active + PAUSE_S)

@@ -134,6 +134,7 @@ async def world(
     boards: Mapping[str, EmulatedBoard] | None = None,
     boot: str = BOOT,
     rules: Mapping[str, Any] | None = None,
+    parallel: int = 1,
     first: Callable[[World], Coroutine[Any, Any, Any]] | None = None,
 ) -> AsyncIterator[World]:
     """`first` begins before the heart does: what a broker brings at once on connection."""
@@ -156,7 +157,12 @@ async def world(
         for name, port in ports.items()
     ]
     dispenser = Dispenser(
-        cabinets, drivers, journal, clock, Rules(boot=boot, **(rules or {})), Limits()
+        cabinets,
+        drivers,
+        journal,
+        clock,
+        Rules(boot=boot, **(rules or {})),
+        Limits(max_parallel_cycles=parallel),
     )
     session = MemorySession()
 
