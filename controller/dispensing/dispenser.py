@@ -27,7 +27,14 @@ from controller.dispensing.interfaces import (
     Rejection,
     UnitJob,
 )
-from controller.dispensing.job import TEST_STARTS_WITHIN_S, Job, OrderRun, TestVend, order_run
+from controller.dispensing.job import (
+    PAUSE_S,
+    TEST_STARTS_WITHIN_S,
+    Job,
+    OrderRun,
+    TestVend,
+    order_run,
+)
 from controller.dispensing.planner import plan_order
 from controller.dispensing.recovery import POWER_LOST, Action, unit_action
 from controller.dispensing.station import Rules, Station, until_durable
@@ -71,6 +78,8 @@ class Dispenser:
         self._open = asyncio.Event()
         """Set once what the journal held is queued: a command that came in before would have
         its units queued twice, once as new and once as found waiting."""
+        self._settling: dict[int, OrderRun] = {}
+        """Cycles found open -> their orders, which go on while those are settled (P4)."""
         self._journal = journal
         self._clock = clock
         self._rules = rules
@@ -84,6 +93,7 @@ class Dispenser:
                 self.bell,
                 _sensed_channels(cabinets, board.name),
                 self._refresh,
+                self._settled,
             )
             for board in boards
         }
@@ -113,6 +123,7 @@ class Dispenser:
                 group.create_task(station.run(cycles), name=f"station {name}")
             group.create_task(self._orphans(found), name="orphans")
             ended = [(unit, end) for unit in waiting if (end := self._take_up(unit))]
+            self._go_on(found)
             self._open.set()
             group.create_task(self._end_found(ended), name="units found")
             for name, worker in self.workers.items():
@@ -156,6 +167,24 @@ class Dispenser:
             return POWER_LOST
         self._enqueue(unit)
         return None
+
+    def _go_on(self, found: Sequence[OpenCycle]) -> None:
+        """P4: an order whose cycle was found open runs until that one is settled; not where
+        the machine, or the daemon for too long, stood still since."""
+        for cycle in found:
+            run = self.floor.runs.get(cycle.unit.key) if cycle.unit else None
+            if run is None or cycle.closed or cycle.board not in self.stations:
+                continue
+            pause = self._clock.wall() - cycle.opened_at
+            if run.judged and cycle.boot == self._rules.boot and pause <= PAUSE_S:
+                run.running += 1
+                self._settling[cycle.cycle_id] = run
+
+    def _settled(self, cycle: OpenCycle) -> None:
+        run = self._settling.pop(cycle.cycle_id, None)
+        if run is not None:
+            run.running -= 1
+            run.active = self._clock.monotonic()
 
     async def _end_found(self, ended: Sequence[tuple[UnitJob, Finding]]) -> None:
         for unit, finding in ended:

@@ -31,6 +31,9 @@ log = logging.getLogger("vending.cabinet")
 BOARD_GRACE_S = 5.0
 """A link that is back sooner was a plug touched; the service waits as long before READY."""
 
+CLOCK_LOOK_S = 1.0
+"""How soon a waiting unit looks again whether the clock is believed: nobody rings for that."""
+
 BOARD_GIVEN_UP_S = 30.0
 """architecture.md: a board absent so long ends its waiting units as board_offline."""
 
@@ -123,6 +126,8 @@ class Floor:
     def obstacle(self, job: Job) -> Obstacle | None:
         """The first thing in the way of this job, in the order in which it matters."""
         now = self.clock.monotonic()
+        if job.unit is not None:
+            job.run.judge(job.unit, self.clock)
         cabinet = self.cabinet_of(job.channel)
         station = self.stations[cabinet.board]
         if now >= job.run.deadline:
@@ -162,7 +167,8 @@ class Floor:
         if station.recovering:
             return Obstacle(f"board {name} is being settled", look_again_at=deadline)
         if not self.clock.believed():
-            return Obstacle("the clock is not believed", look_again_at=deadline)
+            soon = self.clock.monotonic() + CLOCK_LOOK_S
+            return Obstacle("the clock is not believed", look_again_at=min(deadline, soon))
         return None
 
     def elsewhere(self, job: Job) -> str | None:

@@ -26,6 +26,8 @@ class OrderRun:
     """End of its newest cycle; None before the first."""
     running: int = 0
     """Cycles of it that are open now, in all cabinets: no deadline passes meanwhile."""
+    judged: bool = True
+    """False: the wall clock that it was made by is not believed; see `judge`."""
 
     @property
     def deadline(self) -> float:
@@ -35,10 +37,22 @@ class OrderRun:
             return self.expires
         return max(self.expires, self.active + PAUSE_S)
 
+    def judge(self, unit: UnitJob, clock: Clock) -> None:
+        """A unit found waiting after a power cut: its deadline, once the clock is believed."""
+        if not self.judged and clock.believed():
+            found = order_run(unit, clock)
+            self.expires, self.judged = found.expires, True
+            self.active = found.active if self.active is None else self.active
+
 
 def order_run(unit: UnitJob, clock: Clock) -> OrderRun:
-    """From wall-clock times to the monotonic ones that a clock set meanwhile can't move."""
+    """From wall-clock times to the monotonic ones that a clock set meanwhile can't move.
+
+    While the clock is not believed: the latest moment that they could ever mean.
+    """
     now, wall = clock.monotonic(), clock.wall()
+    if not clock.believed():
+        return OrderRun(now + unit.expires_at - unit.issued_at, judged=False)
     active = None if unit.order_active_at is None else now + unit.order_active_at - wall
     return OrderRun(now + unit.expires_at - wall, active)
 

@@ -111,9 +111,11 @@ class Station:
         bell: Bell,
         sensed_channels: frozenset[str],
         booked: Callable[[], Awaitable[None]],
+        settled: Callable[[OpenCycle], None],
     ) -> None:
         """`sensed_channels`: the lanes of cabinets that have a drop sensor. `booked` is
-        awaited after each change of lanes that was written here, past the cabinets."""
+        awaited after each change of lanes that was written here, past the cabinets;
+        `settled` is told of each cycle found open that has its outcome now."""
         self.board = board
         self.turn = asyncio.Lock()
         self.up = False
@@ -134,6 +136,7 @@ class Station:
         self._bell = bell
         self._sensed = sensed_channels
         self._booked = booked
+        self._settled = settled
         self._watchers: asyncio.TaskGroup | None = None
         self._seen = False
 
@@ -221,6 +224,7 @@ class Station:
             quarantined=not finding.settled,
         )
         await until_durable(self._clock, lambda: self._journal.close_cycle(cycle.cycle_id, end))
+        self._settled(cycle)
         await self._booked()
         log.warning(
             "cycle_settled",

@@ -64,7 +64,8 @@ def unit_by_ref(tx: Transaction, ref: UnitRef) -> tuple[sqlite3.Row, sqlite3.Row
 
 WAITING = """
     SELECT units.*, orders.order_id, orders.delivery_id, orders.trade_id, orders.units,
-        orders.issued_at, orders.expires_at, orders.boot
+        orders.issued_at, orders.expires_at, orders.boot,
+        (SELECT MAX(closed_at) FROM cycles WHERE cycles.order_row = orders.id) AS active_at
     FROM units INDEXED BY units_open JOIN orders ON orders.id = units.order_row
     WHERE units.outcome IS NULL AND units.running = 0
     ORDER BY units.order_row, units.number
@@ -87,6 +88,7 @@ def waiting_units(tx: Transaction) -> Sequence[UnitJob]:
             cycles=row["cycles"],
             last_finding=last_finding(tx, row) if row["cycles"] else None,
             accepted_boot=row["boot"],
+            order_active_at=row["active_at"],
         )
         for row in tx.all(WAITING)
     ]

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from controller.clock import LoopClock
 from controller.dispensing.interfaces import NotWritten
 from controller.dispensing.job import PAUSE_S
 from tests.virtual.test_heart import drives, outcomes, play
-from tests.virtual.world import SPIRAL, TRACK, World
+from tests.virtual.world import SPIRAL, TRACK, World, world
+from tests.virtual_time import run_virtual, virtual_wall
 
 
 def afterwards(owner: Any, name: str, then: Callable[[], Awaitable[None]]) -> None:
@@ -85,3 +87,102 @@ def test_p4_a_withdrawn_cycle_beside_a_running_one_leaves_the_deadline_standing(
         assert outcomes(machine, 1)[1][0] == "not_delivered"
 
     play(tmp_path, story, TRACK, replace(SPIRAL, cycle_timeout_s=30.0), parallel=2)
+
+
+def test_p4_an_order_that_ran_at_the_stop_goes_on_after_a_restart_without_a_long_pause(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as machine:
+            await machine.order(1, (121, 4), ttl=5)
+            while len(machine.of("result", 1)) < 2:
+                await asyncio.sleep(0.01)
+            assert await machine.dispenser.drain(60)
+            boards = machine.boards
+            done = drives(machine, "main")
+            assert done < 4
+        await asyncio.sleep(8)
+        async with world(tmp_path, boards=boards) as machine:
+            await machine.rest()
+            assert outcomes(machine, 1)[-1] == ("delivered", None)
+            assert drives(machine, "main") == 4
+            await machine.order(2, (121, 3), ttl=5)
+            while not machine.of("result", 2):
+                await asyncio.sleep(0.01)
+            assert await machine.dispenser.drain(60)
+            done = drives(machine, "main")
+        await asyncio.sleep(40)
+        async with world(tmp_path, boards=boards) as machine:
+            await machine.rest()
+            assert outcomes(machine, 2)[-1] == ("not_delivered", "expired")
+            assert drives(machine, "main") == done
+
+    run_virtual(main)
+
+
+def test_p4_an_order_whose_cycle_was_cut_off_goes_on_once_that_is_settled(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as machine:
+            await machine.order(1, (121, 3), ttl=3)
+            while not drives(machine, "main"):
+                await asyncio.sleep(0.01)
+            boards = machine.boards
+        await asyncio.sleep(5)
+        async with world(tmp_path, boards=boards) as machine:
+            await machine.rest()
+            assert outcomes(machine, 1) == [("delivered", None)] * 3
+            assert drives(machine, "main") == 3
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("asleep_s", [10, 36_000])
+def test_p4_a_deadline_is_judged_only_by_a_clock_that_is_believed(
+    tmp_path: Path, asleep_s: float
+) -> None:
+    """After a power cut a machine without a battery clock begins in the past; its operator
+    wants waiting units resumed, which must not mean hours later."""
+
+    async def main() -> None:
+        async with world(tmp_path) as machine:
+            await machine.order(1, (121, 2))
+            await asyncio.sleep(0.1)
+            boards = machine.boards
+        behind, ahead = -3_600.0, float(asleep_s)
+        shift = [behind]
+        clock = LoopClock(lambda: shift[0] == ahead, lambda: virtual_wall() + shift[0])
+        rules = {"resume_after_reboot": True}
+        async with world(
+            tmp_path, boards=boards, boot="another", rules=rules, clock=clock
+        ) as machine:
+            await asyncio.sleep(20)
+            assert drives(machine, "main") == 1
+            shift[0] = ahead
+            await machine.rest()
+            late = asleep_s > 90
+            assert drives(machine, "main") == (1 if late else 2)
+            assert outcomes(machine, 1)[-1] == (
+                ("not_delivered", "expired") if late else ("delivered", None)
+            )
+
+    run_virtual(main)
+
+
+def test_p4_without_a_believed_clock_a_unit_waits_no_longer_than_it_ever_could(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as machine:
+            await machine.order(1, (121, 2))
+            await asyncio.sleep(0.1)
+            boards = machine.boards
+        clock = LoopClock(lambda: False, lambda: virtual_wall() - 3_600.0)
+        rules = {"resume_after_reboot": True}
+        async with world(
+            tmp_path, boards=boards, boot="another", rules=rules, clock=clock
+        ) as machine:
+            await machine.rest(100)
+            assert outcomes(machine, 1)[-1] == ("not_delivered", "expired")
+            assert drives(machine, "main") == 1
+
+    run_virtual(main)

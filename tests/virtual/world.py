@@ -135,10 +135,11 @@ async def world(
     boot: str = BOOT,
     rules: Mapping[str, Any] | None = None,
     parallel: int = 1,
+    clock: LoopClock | None = None,
     first: Callable[[World], Coroutine[Any, Any, Any]] | None = None,
 ) -> AsyncIterator[World]:
     """`first` begins before the heart does: what a broker brings at once on connection."""
-    clock = LoopClock(lambda: True, virtual_wall)
+    clock = clock or LoopClock(lambda: True, virtual_wall)
     payloads = Payloads(MACHINE_NO)
     journal, _ = open_journal(
         state_dir,
