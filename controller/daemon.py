@@ -24,7 +24,13 @@ from controller.dispensing.dispenser import Dispenser, Limits
 from controller.dispensing.floor import BOARD_GRACE_S
 from controller.dispensing.interfaces import Board
 from controller.dispensing.station import Rules
-from controller.errors import ConfigError, ControllerError, JournalError, StateDirInUse
+from controller.errors import (
+    ConfigError,
+    ControllerError,
+    JournalError,
+    JournalUnwritable,
+    StateDirInUse,
+)
 from controller.journal.journal import Journal, open_journal
 from controller.journal.opening import Opening
 from controller.last_stop import record_stop
@@ -48,6 +54,9 @@ DRAIN_MARGIN_S = 10.0
 
 CLOCK_LOOK_S = 1.0
 """How often an unset clock is asked for again."""
+
+ROOM_LOOK_S = 1.0
+"""How often a journal that could not be written is tried again."""
 
 PRUNE_EVERY_S = 3600.0
 """Retention is counted in days."""
@@ -139,7 +148,6 @@ async def serve(settings: config.Settings) -> None:
     belief.newest = lambda: journal.newest_time
     log.info("journal_open", extra={"fields": described(opening)})
     try:
-        await journal.sync_lanes(config.cabinets(settings))
         await Daemon(settings, journal, opening, clock, boot).run(stop)
     except BaseException:
         journal.abandon()
@@ -174,7 +182,7 @@ class Daemon:
         self._opening = opening
         self._clock = clock
         machine = settings.machine
-        cabinets = config.cabinets(settings)
+        self._cabinets = cabinets = config.cabinets(settings)
         boards: list[Board] = [
             make_board(table.name, table.protocol, table.port, config.board_options(table), clock)
             for table in settings.boards
@@ -228,6 +236,7 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set and the orderly end is over."""
+        await self._sync_lanes()
         service = await start_service(
             self.operations,
             socket=self._settings.service.socket,
@@ -243,6 +252,7 @@ class Daemon:
                         "uplink": self.uplink.run(),
                         "view": self.view.run(self._journal),
                         "clock": self._watch_clock(),
+                        "journal room": self._watch_room(),
                         "watchdog": self._feed_watchdog(),
                         "journal check": self._journal.background_check(),
                         "retention": self._prune(),
@@ -284,6 +294,29 @@ class Daemon:
             except JournalError as trouble:
                 log.warning("birth_waits", extra={"fields": {"error": str(trouble)}})
             await self._clock.sleep(CLOCK_LOOK_S)
+
+    async def _sync_lanes(self) -> None:
+        """P12: a full disk does not stop the daemon; it is tried again, and nothing begins."""
+        floor = self.dispenser.floor
+        try:
+            await self._journal.sync_lanes(self._cabinets)
+            await self._journal.has_room()
+        except JournalUnwritable as trouble:
+            if not floor.unwritable:
+                log.error("journal_unwritable", extra={"fields": {"error": str(trouble)}})  # noqa: TRY400
+            floor.unwritable = str(trouble)
+            return
+        floor.unwritable = ""
+
+    async def _watch_room(self) -> None:
+        while True:
+            await self._clock.sleep(ROOM_LOOK_S)
+            if not self.dispenser.floor.unwritable:
+                continue
+            await self._sync_lanes()
+            if not self.dispenser.floor.unwritable:
+                log.info("journal_writable")
+                await self.dispenser.floor.refresh()
 
     async def _feed_watchdog(self) -> None:
         """Fed by the loop itself: a loop that hangs is what the watchdog is for."""

@@ -38,7 +38,7 @@ from controller.dispensing.job import (
 from controller.dispensing.planner import plan_order
 from controller.dispensing.recovery import POWER_LOST, Action, unit_action
 from controller.dispensing.station import Rules, Station, until_durable
-from controller.errors import Refused, UnitDecided
+from controller.errors import JournalUnwritable, Refused, UnitDecided
 from controller.model import (
     Cabinet,
     Code,
@@ -221,7 +221,11 @@ class Dispenser:
         await self.floor.refresh()
         shop = self.floor.shop()
         plan: Plan = lambda asked, lanes: plan_order(asked, lanes, shop)  # noqa: E731
-        accepted = await self._journal.accept(order, plan)
+        try:
+            accepted = await self._journal.accept(order, plan)
+        except JournalUnwritable as trouble:
+            self.floor.unwritable = str(trouble)
+            raise
         if isinstance(accepted, Rejection):
             return accepted
         for unit in accepted:

@@ -54,6 +54,8 @@ class Core:
         self._skew_s = skew_s
         self._retention_days = retention_days
         self._reserve = reserve
+        self._lanes_due = False
+        """The lanes of the settings could not be stored: nothing may meet the old ones."""
         self._signals = {topic: asyncio.Event() for topic in outbox.TOPICS}
         self._store = Store(
             found.connection, files.database, inline=inline, on_damage=self._flag_damage
@@ -247,6 +249,11 @@ class Core:
         """For what begins something: only while the space to end it is put by (P12)."""
 
         def guarded(tx: Transaction) -> T:
+            if self._lanes_due:
+                raise JournalUnwritable(
+                    f"the lanes of the settings are not in {self._files.database} yet: "
+                    "nothing new begins; free disk space"
+                )
             if not self._reserve.ensure():
                 raise JournalUnwritable(
                     f"no room for {self._reserve.size} bytes of reserve in "

@@ -37,6 +37,7 @@ from controller.dispensing.interfaces import (
     Ticket,
     UnitJob,
 )
+from controller.errors import JournalUnwritable
 from controller.journal import (
     boards,
     check,
@@ -271,8 +272,20 @@ class Journal(Core):
     # ------------------------------------------------------------------ the technician
 
     async def sync_lanes(self, cabinets: Sequence[Cabinet]) -> None:
-        """Make the lanes those of the settings; at start, before anything is accepted."""
-        await self._write(lambda tx: lanes.sync_lanes(tx, cabinets))
+        """Make the lanes those of the settings; at start, before anything is accepted.
+
+        After JournalUnwritable nothing new begins until a later call succeeded (P12).
+        """
+        try:
+            await self._write(lambda tx: lanes.sync_lanes(tx, cabinets))
+        except JournalUnwritable:
+            self._lanes_due = True
+            raise
+        self._lanes_due = False
+
+    async def has_room(self) -> None:
+        """Whether something new could begin now. Raises JournalUnwritable (P12)."""
+        await self._write_with_room(lambda _tx: None)
 
     async def set_stock(self, channel: str, stock: int, who: str) -> LaneState:
         """Refused: unknown_channel, cycle_open, over_capacity."""

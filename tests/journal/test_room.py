@@ -23,6 +23,7 @@ from .conftest import (
     Bench,
     accepted,
     balanced,
+    cabinet,
     ending,
     intent,
     make_order,
@@ -247,6 +248,29 @@ async def test_a_full_disk_at_start_is_no_reason_to_stop(small_disk: Path) -> No
     other = Bench(small_disk / "other")
     with pytest.raises(JournalUnwritable, match="free disk space"):
         other.open()
+
+
+async def test_nothing_begins_before_the_lanes_of_the_settings_are_known(
+    small_disk: Path,
+) -> None:
+    """P12: the settings changed while the disk was full; an order must not meet the old lanes."""
+    bench = Bench(small_disk / "state")
+    journal = await bench.ready()
+    await use_up(journal, 20)
+    await journal.close()
+    (bench.folder / "journal.reserve").unlink()
+    fill_disk(small_disk)
+    journal, _ = bench.open()
+    lanes = (cabinet(lanes=4),)
+    with pytest.raises(JournalUnwritable):
+        await journal.sync_lanes(lanes)
+    (small_disk / "logs").unlink()
+    with pytest.raises(JournalUnwritable, match="settings"):
+        await accepted(journal, make_order())
+    await journal.sync_lanes(lanes)
+    assert [state.lane.channel for state in await journal.lane_states()] == ["A1", "A2", "A3", "A4"]
+    await accepted(journal, make_order())
+    journal.abandon()
 
 
 async def test_a_disk_that_turns_read_only(small_disk: Path) -> None:

@@ -141,14 +141,9 @@ def small_disk(short_dir: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", state], check=True)
 
 
-def test_p12_a_full_disk_moves_nothing_and_closes_what_runs(
-    small_disk: Path, make_site: Callable[..., Site]
-) -> None:
-    site = make_site().up()
-    assert site.directory / "state" == small_disk
-    site.platform.dispense(6, [{"product_id": 122, "quantity": 2}])
-    site.wait_ledger("A2", "motor_started")
-    ballast = small_disk / "ballast"
+def fill_disk(folder: Path) -> Path:
+    """To the last page; the file to remove again."""
+    ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file:
         try:
             while file.write(b"x" * 65536) == 65536:
@@ -156,6 +151,36 @@ def test_p12_a_full_disk_moves_nothing_and_closes_what_runs(
             file.write(b"x" * 4096)
         except OSError:
             pass
+    return ballast
+
+
+def test_p12_a_full_disk_at_start_stops_nothing_but_motors(
+    small_disk: Path, make_site: Callable[..., Site]
+) -> None:
+    site = make_site().up()
+    site.daemon.terminate()
+    (small_disk / "journal.reserve").unlink()
+    ballast = fill_disk(small_disk)
+    site.daemon.up()
+    site.platform.dispense(9, ONE)
+    rejected = site.platform.wait_order(9, "rejected")
+    assert (rejected["code"], rejected["seq"]) == ("journal_unwritable", None)
+    ballast.unlink()
+    wait_for(lambda: site.daemon.ctl("status")["journal"]["writable"], "it can be written")
+    site.platform.dispense(10, ONE)
+    assert site.platform.wait_results(10, 1)[1]["outcome"] == "delivered"
+    site.wait_rest()
+    site.judge()
+
+
+def test_p12_a_full_disk_moves_nothing_and_closes_what_runs(
+    small_disk: Path, make_site: Callable[..., Site]
+) -> None:
+    site = make_site().up()
+    assert site.directory / "state" == small_disk
+    site.platform.dispense(6, [{"product_id": 122, "quantity": 2}])
+    site.wait_ledger("A2", "motor_started")
+    ballast = fill_disk(small_disk)
     result = site.platform.wait_results(6, 1)[1]
     assert result["outcome"] == "delivered", "the space to close it was reserved"
     site.platform.dispense(7, ONE)
