@@ -185,6 +185,9 @@ def withdraw_cycle(tx: Transaction, cycle_id: int, *, written: bool) -> None:
             row["order_row"],
             row["unit"],
         )
+        fell = _cycle_that_fell(tx, row)
+        if fell is not None:
+            _decide(tx, row, fell["channel"], findings.decode(fell["finding"]))
 
 
 # ------------------------------------------------------------------ after it
@@ -216,21 +219,31 @@ def _unit_after(tx: Transaction, row: sqlite3.Row, end: CycleEnd) -> tuple[bool,
     An earlier cycle of the unit that turned out delivered meanwhile decides it.
     """
     order_row, number = row["order_row"], row["unit"]
-    fell = tx.one(
-        "SELECT channel, finding FROM cycles WHERE order_row = ? AND unit = ?"
-        " AND outcome = 'delivered' ORDER BY n LIMIT 1",
-        order_row,
-        number,
-    )
+    fell = _cycle_that_fell(tx, row)
     finding = end.finding if fell is None else findings.decode(fell["finding"])
     channel = row["channel"] if fell is None else fell["channel"]
     if not end.final and finding.outcome is Outcome.NOT_DELIVERED:
         tx.run("UPDATE units SET running = 0 WHERE order_row = ? AND number = ?", order_row, number)
         return False, finding.outcome
-    finished = units.decide(tx, order_row, number, channel, finding)
+    return _decide(tx, row, channel, finding), finding.outcome
+
+
+def _cycle_that_fell(tx: Transaction, row: sqlite3.Row) -> sqlite3.Row | None:
+    """The first cycle of the same unit that is known to have delivered, however late."""
+    return tx.one(
+        "SELECT channel, finding FROM cycles WHERE order_row = ? AND unit = ?"
+        " AND outcome = 'delivered' ORDER BY n LIMIT 1",
+        row["order_row"],
+        row["unit"],
+    )
+
+
+def _decide(tx: Transaction, row: sqlite3.Row, channel: str, finding: Finding) -> bool:
+    """The outcome of the cycle's unit; whether its order is finished by it."""
+    finished = units.decide(tx, row["order_row"], row["unit"], channel, finding)
     if finished:
-        units.tell_order(tx, order_row, OrderStatus.FINISHED)
-    return finished, finding.outcome
+        units.tell_order(tx, row["order_row"], OrderStatus.FINISHED)
+    return finished
 
 
 def _tell_test(tx: Transaction, cycle_id: int, row: sqlite3.Row, finding: Finding) -> None:
@@ -333,7 +346,7 @@ def _store_finding(tx: Transaction, row: sqlite3.Row, finding: Finding) -> None:
 def _revise_unit(tx: Transaction, row: sqlite3.Row, finding: Finding) -> bool:
     """The unit of a revised cycle: a new revision, or its outcome when it waited for a cycle.
 
-    While another cycle of it runs, that one's closing finds the fact.
+    While another cycle of it runs, that one's closing or withdrawal finds the fact.
     """
     unit = units.unit_row(tx, row["order_row"], row["unit"])
     if unit is None or unit["running"]:
@@ -341,8 +354,7 @@ def _revise_unit(tx: Transaction, row: sqlite3.Row, finding: Finding) -> bool:
     if unit["outcome"] is None:
         if finding.outcome is not Outcome.DELIVERED:
             return False
-        if units.decide(tx, row["order_row"], row["unit"], row["channel"], finding):
-            units.tell_order(tx, row["order_row"], OrderStatus.FINISHED)
+        _decide(tx, row, row["channel"], finding)
         return True
     if not may_replace(units.verdict(unit), (finding.outcome, finding.evidence)):
         return False

@@ -263,6 +263,28 @@ async def test_a_drop_of_the_first_cycle_decides_although_the_second_ran(bench: 
     assert (await stock_of(journal, "A2")).uncertain == 1
 
 
+async def test_a_unit_that_fell_is_not_driven_again_after_a_withdrawn_second_cycle(
+    bench: Bench,
+) -> None:
+    """P2: the first cycle's drop was told while the second stood before the drive frame."""
+    journal = await bench.ready()
+    (job,) = await accepted(journal, make_order())
+    first = await journal.open_cycle(intent(job.ref))
+    await journal.close_cycle(first.cycle_id, ending(JAMMED, final=False))
+    second = await journal.open_cycle(intent(job.ref))
+    await journal.revise(first.cycle_id, DELIVERED, {}, lift=False)
+    await journal.withdraw_cycle(second.cycle_id, written=False)
+    assert await journal.waiting_units() == []
+    with pytest.raises(UnitDecided):
+        await journal.open_cycle(intent(job.ref))
+    book = await journal.order_book(job.ref.key)
+    assert book is not None
+    assert (book.status, book.delivered, book.executed) == ("finished", 1, "yes")
+    lane = await stock_of(journal)
+    assert (lane.stock, lane.gone, lane.reserved) == (9, 1, 0)
+    journal.abandon()
+
+
 async def test_a_withdrawn_cycle_was_never_there(bench: Bench) -> None:
     """P7: no byte left; the unit waits again, and the number is not used twice."""
     journal = await bench.ready()
