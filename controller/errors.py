@@ -5,6 +5,7 @@
     +-- JournalError           (no OSError: a driver must not take it for its port's)
     |   +-- JournalUnreadable  it exists, and we cannot open it: a person must act (P13)
     |   +-- JournalUnwritable  disk full, read-only, I/O error: nothing may move (P12)
+    |   |   +-- ClockUnset     it has no birth yet (also Refused, `clock_unset`)
     |   +-- JournalDamaged     its pages contradict each other: it is set aside (P13)
     |   +-- StateDirInUse      another daemon holds the state directory
     +-- UnitDecided            the unit has its outcome already: somebody cancelled it meanwhile
@@ -69,6 +70,13 @@ class Refused(ControllerError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class ClockUnset(JournalUnwritable, Refused):
+    """Scenario: a restored journal, and a clock that is not set yet: results wait for a birth."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("clock_unset", message)
 
 
 class FrameError(ControllerError, ValueError):

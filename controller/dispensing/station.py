@@ -77,7 +77,8 @@ T = TypeVar("T")
 
 
 async def until_durable(clock: Clock, write: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a write that must not be given up while the disk is full or read-only (P12)."""
+    """Repeat a write that must not be given up while the disk is full or read-only (P12), or
+    while the journal waits for its birth (P13)."""
     while True:
         try:
             return await write()
@@ -364,6 +365,9 @@ class Station:
     async def _late_drop(self, drop: LateDrop, key: str | None) -> None:
         """A revision within the window and before the board's next cycle, else an event."""
         cycle = await self._journal.cycle(drop.cycle_id)
+        if cycle is not None and not cycle.closed:
+            # Its outcome is being written this moment: told again, the drop is a revision of it.
+            raise JournalUnwritable(f"cycle {drop.cycle_id} is not closed yet: tell it again")
         newest = await self._journal.newest_cycle(self.board.name)
         known = cycle.finding if cycle is not None else None
         counts = (

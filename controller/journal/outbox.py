@@ -18,7 +18,7 @@ TOPICS = ("result", "order", "event")
 def enqueue(
     tx: Transaction, topic: str, order_row: int | None, build: Callable[[int, int], bytes]
 ) -> int:
-    """Store what `build(journal, seq)` makes; the row's number. Raises Refused without a birth."""
+    """Store what `build(journal, seq)` makes; its row. Raises ClockUnset without a birth."""
     birth = tx.born()
     seq = tx.counters.seq + 1
     tx.set(seq=seq)

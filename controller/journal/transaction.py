@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from controller.dispensing.interfaces import Announcer
-from controller.errors import Refused
+from controller.errors import ClockUnset
 
 TEXT_LIMIT = 200
 """Longest text of a peer or a person that is stored as a column: enough to recognise it."""
@@ -109,10 +109,9 @@ class Transaction:
             self.connection.execute(WRITE, tuple(getattr(self.counters, name) for name in NAMES))
 
     def born(self) -> int:
-        """The journal's birth. Raises Refused (`clock_unset`) while it has none (P13)."""
+        """The journal's birth. Raises ClockUnset while it has none (P13)."""
         if self.counters.birth is None:
-            raise Refused(
-                "clock_unset",
+            raise ClockUnset(
                 "the clock was not believed yet: the journal has no birth and nothing may move; "
                 "wait for time synchronisation or accept the clock",
             )

@@ -13,7 +13,8 @@ import pytest
 from controller.clock import LoopClock
 from controller.dispensing.interfaces import NotWritten
 from controller.dispensing.job import PAUSE_S
-from tests.virtual.test_heart import drives, outcomes, play
+from controller.errors import JournalUnwritable
+from tests.virtual.test_heart import drives, fault, outcomes, play
 from tests.virtual.world import SPIRAL, TRACK, World, world
 from tests.virtual_time import run_virtual, virtual_wall
 
@@ -184,5 +185,53 @@ def test_p4_without_a_believed_clock_a_unit_waits_no_longer_than_it_ever_could(
             await machine.rest(100)
             assert outcomes(machine, 1)[-1] == ("not_delivered", "expired")
             assert drives(machine, "main") == 1
+
+    run_virtual(main)
+
+
+def test_p2_a_late_drop_that_comes_before_the_closing_commit_is_not_lost(tmp_path: Path) -> None:
+    """The eye sees the item while a full disk holds the outcome up: the board tells it again."""
+
+    async def story(machine: World) -> None:
+        close = machine.journal.close_cycle
+        refusals = iter(range(4))
+
+        async def full_for_a_while(*given: Any) -> Any:
+            if next(refusals, None) is not None:
+                raise JournalUnwritable("full")
+            return await close(*given)
+
+        machine.journal.close_cycle = full_for_a_while  # type: ignore[method-assign]
+        fault(machine, "main", "late_drop", lane=2, cycle=1, delay_ms=1000)
+        await machine.order(1, (122, 1))
+        await machine.rest()
+        await asyncio.sleep(5)
+        assert machine.fell() == 1
+        assert outcomes(machine, 1) == [("not_delivered", "no_drop"), ("delivered", None)]
+
+    play(tmp_path, story)
+
+
+def test_p13_results_wait_for_the_birth_of_a_restored_journal(tmp_path: Path) -> None:
+    """It is found to be an old copy while the clock is not believed and units wait."""
+
+    async def main() -> None:
+        believed = [True]
+        clock = LoopClock(lambda: believed[0], virtual_wall)
+        async with world(tmp_path, clock=clock) as machine:
+            await machine.order(1, (121, 1), (221, 2))
+            while not (drives(machine, "main") or drives(machine, "side")):
+                await asyncio.sleep(0.01)
+            believed[0] = False
+            await machine.journal.rebirth("retained_state")
+            await machine.dispenser.floor.refresh()
+            await asyncio.sleep(30)
+            assert not machine.of("result", 1)
+            believed[0] = True
+            assert await machine.journal.believe()
+            await machine.rest()
+            births = {r["journal"] for r in machine.of("result", 1)}
+            assert births == {machine.journal.birth}
+            assert len(outcomes(machine, 1)) == 3
 
     run_virtual(main)
