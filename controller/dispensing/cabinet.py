@@ -126,8 +126,9 @@ class CabinetWorker:
             if floor.stopping and not obstacle.final:
                 return  # journalled as waiting: the next start takes it up
             if obstacle.elsewhere and (channel := floor.elsewhere(job)) is not None:
-                await self._give_away(job, channel)
-                return
+                if await self._give_away(job, channel):
+                    return
+                continue
             if obstacle.final:
                 await floor.finish(job, not_started(obstacle.reason))
                 return
@@ -140,20 +141,30 @@ class CabinetWorker:
             )
             await Bell.wait(tick, self._clock, wait)
 
-    async def _give_away(self, job: Job, channel: str) -> None:
+    async def _give_away(self, job: Job, channel: str) -> bool:
+        """To another lane; False when its last free item went to somebody else meanwhile."""
         if job.ref is None:
-            return
-        ref = job.ref
+            return True
+        move = partial(
+            self._floor.journal.reassign,
+            job.ref,
+            channel,
+            free=self._floor.rules.enforce_stock,
+        )
         try:
-            await until_durable(self._clock, lambda: self._floor.journal.reassign(ref, channel))
+            moved = await until_durable(self._clock, move)
         except UnitDecided:
-            return
+            return True
+        if not moved:
+            await self._floor.refresh()
+            return False
         log.info(
             "unit_replanned",
             extra={"fields": {"order": job.name, "from": job.channel, "to": channel}},
         )
         await self._floor.refresh()
         self._move(job, channel)
+        return True
 
     async def _attempt(self, job: Job) -> Job | None:
         """One try with the board's turn held. None: the job is done with here."""

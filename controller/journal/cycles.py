@@ -279,13 +279,18 @@ def finish_unit(tx: Transaction, ref: UnitRef, finding: Finding) -> ClosedUnit:
     return ClosedUnit(ref, finding.outcome, finished, lane)
 
 
-def reassign(tx: Transaction, ref: UnitRef, channel: str) -> None:
-    """Another lane for a waiting unit; its reservation goes with it. Raises UnitDecided."""
+def reassign(tx: Transaction, ref: UnitRef, channel: str, *, free: bool = False) -> bool:
+    """Another lane for a waiting unit; its reservation goes with it. Raises UnitDecided.
+
+    False: an item was wanted that is `free`, and nobody's reservation left one.
+    """
     order, unit = units.unit_by_ref(tx, ref)
     if unit["outcome"] is not None:
         raise UnitDecided(f"unit {ref} is {unit['outcome']} already")
     if unit["running"]:
         raise Refused("cycle_open", f"unit {ref} has an open cycle on lane {unit['channel']}")
+    if free and lanes.state_of(tx, channel).free < 1:
+        return False
     lanes.find(tx, channel)
     tx.run(
         "UPDATE units SET channel = ? WHERE order_row = ? AND number = ?",
@@ -293,6 +298,7 @@ def reassign(tx: Transaction, ref: UnitRef, channel: str) -> None:
         order["id"],
         unit["number"],
     )
+    return True
 
 
 def lift_quarantine(tx: Transaction, cycle_id: int) -> None:

@@ -176,8 +176,8 @@ class Journal(Core):
     async def lift_quarantine(self, cycle_id: int) -> None:
         await self._write(lambda tx: cycles.lift_quarantine(tx, cycle_id))
 
-    async def reassign(self, ref: UnitRef, channel: str) -> None:
-        await self._write(lambda tx: cycles.reassign(tx, ref, channel))
+    async def reassign(self, ref: UnitRef, channel: str, *, free: bool = False) -> bool:
+        return await self._write(lambda tx: cycles.reassign(tx, ref, channel, free=free))
 
     async def lane_states(self) -> Sequence[LaneState]:
         return await self._read(lanes.lane_states)

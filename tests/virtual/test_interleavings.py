@@ -14,7 +14,8 @@ from controller.clock import LoopClock
 from controller.dispensing.interfaces import NotWritten
 from controller.dispensing.job import PAUSE_S
 from controller.errors import JournalUnwritable
-from tests.virtual.test_heart import drives, fault, outcomes, play
+from controller.model import Lane
+from tests.virtual.test_heart import TWIN, drives, fault, outcomes, play
 from tests.virtual.world import SPIRAL, TRACK, World, world
 from tests.virtual_time import run_virtual, virtual_wall
 
@@ -235,3 +236,58 @@ def test_p13_results_wait_for_the_birth_of_a_restored_journal(tmp_path: Path) ->
             assert len(outcomes(machine, 1)) == 3
 
     run_virtual(main)
+
+
+def test_p10_two_boards_that_die_at_once_do_not_share_the_last_item_elsewhere(
+    tmp_path: Path,
+) -> None:
+    """One hub is pulled out: two cabinets look for another lane in the same moment."""
+    twin = replace(TRACK, lanes=(Lane("A1", 1, 121, 8, "A", 8),))
+    other = replace(TWIN, lanes=(Lane("B1", 1, 121, 8, "B", 8),))
+    last = replace(
+        SPIRAL, name="C", board="third", lanes=(Lane("C1", 1, 121, 8, "C", 1),)
+    )  # fmt: skip
+
+    async def story(machine: World) -> None:
+        reassign = machine.journal.reassign
+
+        async def as_the_thread_would(*given: Any, **named: Any) -> Any:
+            await asyncio.sleep(0.01)
+            return await reassign(*given, **named)
+
+        machine.journal.reassign = as_the_thread_would  # type: ignore[method-assign]
+        machine.ports["main"].unplug()
+        machine.ports["side"].unplug()
+        await asyncio.sleep(0.5)
+        await machine.order(1, (121, 2))
+        assert {job.channel for job in _jobs(machine)} == {"A1", "B1"}
+        await machine.rest()
+        assert sorted(outcomes(machine, 1)) == [
+            ("delivered", None),
+            ("not_delivered", "board_offline"),
+        ]
+        assert drives(machine, "third") == 1
+
+    play(tmp_path, story, twin, other, last)
+
+
+def _jobs(machine: World) -> list[Any]:
+    workers = machine.dispenser.workers.values()
+    return [job for worker in workers for job in (worker.current, *worker.queue) if job]
+
+
+def test_a_lane_that_a_person_counted_empty_is_not_driven_for_a_customer(tmp_path: Path) -> None:
+    """A motor without a sensor would call an empty turn a delivery."""
+
+    async def story(machine: World) -> None:
+        machine.ports["side"].unplug()
+        await asyncio.sleep(0.5)
+        await machine.order(1, (221, 2))
+        await machine.journal.set_stock("B1", 1, "technician")
+        await machine.dispenser.floor.refresh()
+        machine.ports["side"].plugged = True
+        await machine.rest()
+        assert outcomes(machine, 1) == [("delivered", None), ("not_delivered", "lane_empty")]
+        assert drives(machine, "side") == 1
+
+    play(tmp_path, story)

@@ -47,7 +47,7 @@ SPIRAL = Cabinet(
     cycle_timeout_s=30.0,
     drop_wait_ms=0,
 )
-PROTOCOLS = {"main": "vbp", "side": "xy"}
+PROTOCOLS = {"main": "vbp", "side": "xy", "third": "xy"}
 
 
 @dataclass
