@@ -12,6 +12,7 @@ The way of one job:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typing import Any
 
 from controller.dispensing.bell import Bell
 from controller.dispensing.cycle import CycleLife, CycleState
-from controller.dispensing.floor import Floor, not_started
+from controller.dispensing.floor import Floor, Obstacle, not_started
 from controller.dispensing.follow import Trace, follow
 from controller.dispensing.interfaces import (
     CycleEnd,
@@ -124,7 +125,8 @@ class CabinetWorker:
                 job = self.current = again
                 continue
             if floor.stopping and not obstacle.final:
-                return  # journalled as waiting: the next start takes it up
+                job.leave()
+                return
             if obstacle.elsewhere and (channel := floor.elsewhere(job)) is not None:
                 if await self._give_away(job, channel):
                     return
@@ -132,14 +134,18 @@ class CabinetWorker:
             if obstacle.final:
                 await floor.finish(job, not_started(obstacle.reason))
                 return
-            wait = None
-            if obstacle.look_again_at is not None:
-                wait = max(0.0, obstacle.look_again_at - self._clock.monotonic())
-            log.info(
-                "unit_waits",
-                extra={"fields": {"order": job.name, "channel": job.channel, "why": obstacle.why}},
-            )
-            await Bell.wait(tick, self._clock, wait)
+            if not await self._pass_one_on():
+                await self._wait(job, obstacle, tick)
+
+    async def _wait(self, job: Job, obstacle: Obstacle, tick: asyncio.Event) -> None:
+        wait = None
+        if obstacle.look_again_at is not None:
+            wait = max(0.0, obstacle.look_again_at - self._clock.monotonic())
+        log.info(
+            "unit_waits",
+            extra={"fields": {"order": job.name, "channel": job.channel, "why": obstacle.why}},
+        )
+        await Bell.wait(tick, self._clock, wait)
 
     async def _give_away(self, job: Job, channel: str) -> bool:
         """To another lane; False when its last free item went to somebody else meanwhile."""
@@ -165,6 +171,19 @@ class CabinetWorker:
         await self._floor.refresh()
         self._move(job, channel)
         return True
+
+    async def _pass_one_on(self) -> bool:
+        """While the first of the queue waits: the next behind it that another lane can take."""
+        floor = self._floor
+        for job in self.queue:
+            obstacle = floor.obstacle(job)
+            channel = floor.elsewhere(job) if obstacle is not None and obstacle.elsewhere else None
+            if channel is None:
+                continue
+            if await self._give_away(job, channel) and job in self.queue:
+                self.queue.remove(job)
+            return True
+        return False
 
     async def _attempt(self, job: Job) -> Job | None:
         """One try with the board's turn held. None: the job is done with here."""

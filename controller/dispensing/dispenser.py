@@ -160,7 +160,7 @@ class Dispenser:
         fields = {"order": unit.ref, "channel": unit.channel, "action": action}
         log.info("unit_found_waiting", extra={"fields": fields})
         if unit.channel not in self.floor.lanes:
-            return not_started(Reason.LANE_DISABLED)
+            return unit.last_finding or not_started(Reason.LANE_DISABLED)
         if action is Action.KEEP_LAST:
             return unit.last_finding or not_started(Reason.NOT_STARTED)
         if action is Action.POWER_LOST:

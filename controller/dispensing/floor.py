@@ -141,6 +141,9 @@ class Floor:
         if job.unit and (lane is None or lane.health is not LaneHealth.OK):
             why = f"lane {job.channel} is {lane.health if lane else 'gone'}"
             return Obstacle(why, Reason.LANE_DISABLED, elsewhere=True, final=True)
+        if job.unit and lane is not None and lane.lane.product_id != job.unit.product_id:
+            why = f"lane {job.channel} holds another product since the settings changed"
+            return Obstacle(why, Reason.LANE_DISABLED, elsewhere=True, final=True)
         if job.unit and lane is not None and lane.stock < 1 and self.rules.enforce_stock:
             why = f"lane {job.channel} was counted empty"
             return Obstacle(why, Reason.LANE_EMPTY, elsewhere=True, final=True)

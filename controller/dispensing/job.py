@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.dispensing.interfaces import Clock, UnitJob
+from controller.errors import Refused
 from controller.model import Finding, OrderKey, UnitRef
 
 PAUSE_S = 30.0
@@ -91,6 +92,12 @@ class Job:
     def name(self) -> str:
         """For the log: an order can be followed by grepping its id."""
         return str(self.unit.ref) if self.unit else f"test:{self.test.test_id if self.test else ''}"
+
+    def leave(self) -> None:
+        """The daemon stops. A unit is journalled as waiting, the next start takes it up; who
+        waits for a test hears of it now."""
+        if self.test is not None and not self.test.done.done():
+            self.test.done.set_exception(Refused("shutting_down", "the daemon is stopping"))
 
     def after_cycle(self, finding: Finding) -> Job:
         """The same unit, with one more cycle that ended in `not_delivered` behind it."""

@@ -13,7 +13,7 @@ import pytest
 from controller.clock import LoopClock
 from controller.dispensing.interfaces import NotWritten
 from controller.dispensing.job import PAUSE_S
-from controller.errors import JournalUnwritable
+from controller.errors import JournalUnwritable, Refused
 from controller.model import Lane
 from tests.virtual.test_heart import TWIN, drives, fault, outcomes, play
 from tests.virtual.world import SPIRAL, TRACK, World, world
@@ -291,3 +291,53 @@ def test_a_lane_that_a_person_counted_empty_is_not_driven_for_a_customer(tmp_pat
         assert drives(machine, "side") == 1
 
     play(tmp_path, story)
+
+
+def test_a_unit_is_planned_elsewhere_although_one_that_cannot_be_waits_before_it(
+    tmp_path: Path,
+) -> None:
+    async def story(machine: World) -> None:
+        machine.ports["main"].unplug()
+        await asyncio.sleep(0.5)
+        await machine.order(1, (122, 1))
+        await machine.order(2, (121, 1), ttl=20)
+        await machine.rest()
+        assert outcomes(machine, 1) == [("not_delivered", "board_offline")]
+        assert [(r["outcome"], r["channel"]) for r in machine.of("result", 2)] == [
+            ("delivered", "B2")
+        ]
+
+    play(tmp_path, story, TRACK, TWIN)
+
+
+def test_p6_a_test_vend_that_waits_is_refused_when_the_daemon_stops(tmp_path: Path) -> None:
+    async def story(machine: World) -> None:
+        machine.ports["main"].unplug()
+        await asyncio.sleep(0.5)
+        vend = asyncio.create_task(machine.dispenser.test("A1", "t1", "tech", lambda *_: None))
+        await asyncio.sleep(1)
+        assert await machine.dispenser.drain(60)
+        with pytest.raises(Refused) as refused:
+            async with asyncio.timeout(5):
+                await vend
+        assert refused.value.code == "shutting_down"
+
+    play(tmp_path, story)
+
+
+def test_p10_a_lane_that_holds_another_product_since_the_stop_is_not_driven(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as machine:
+            machine.ports["main"].unplug()
+            await asyncio.sleep(0.5)
+            await machine.order(1, (121, 1))
+            boards = machine.boards
+        changed = replace(TRACK, lanes=(Lane("A1", 1, 999, 8, "A", 8), TRACK.lanes[1]))
+        async with world(tmp_path, (changed, SPIRAL), boards=boards) as machine:
+            await machine.rest()
+            assert outcomes(machine, 1) == [("not_delivered", "lane_disabled")]
+            assert drives(machine, "main") == 0
+
+    run_virtual(main)
