@@ -104,9 +104,10 @@ def real_port(spec: str, baudrate: int, clock: Clock) -> Port:
     try:
         url = urlsplit(spec)
         host, number = url.hostname, url.port
+        (host or "").encode("idna")  # as getaddrinfo will: a UnicodeError is a ValueError
     except ValueError:
         host = number = None
-    if not spec.startswith("tcp://") or not host or not number:
+    if not spec.startswith("tcp://") or not host or not host.isprintable() or not number:
         raise ConfigError(
             f"port {spec!r} is neither a device's path nor tcp://host:port; "
             "write the path of the device, like /dev/serial/by-path/…, or tcp://192.168.1.5:4001"

@@ -245,7 +245,11 @@ async def test_what_is_no_serial_device_is_an_answer_not_a_crash(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "spec", ["tcp://", "tcp://host", "tcp://host:x", "udp://h:1", "tcp://h:99999"]
+    "spec",
+    [
+        *("tcp://", "tcp://host", "tcp://host:x", "udp://h:1", "tcp://h:99999"),
+        *("tcp://a..b:4001", f"tcp://{'x' * 64}:4001", "tcp://a\0b:4001"),  # no name can be so
+    ],
 )
 def test_a_bad_url_is_a_config_error(spec: str) -> None:
     with pytest.raises(ConfigError, match="tcp://host:port"):
