@@ -1,7 +1,8 @@
-"""What the drivers share: counters of a link, how options are read, what is said of a lost link."""
+"""What the drivers share: counters of a link, how options are read, a bounded memory."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar, cast
@@ -11,6 +12,16 @@ from controller.errors import ConfigError
 
 RECENT_LOSSES = 5
 """Causes of the last losses of a link that `status` shows."""
+REMEMBERED = 256
+"""Cycle ids and event keys that are kept in memory; the board shows forgotten ones again."""
+
+
+def remember(known: OrderedDict[Any, Any], key: object, value: object = None) -> None:
+    """What was remembered longest ago is forgotten first."""
+    known[key] = value
+    known.move_to_end(key)
+    while len(known) > REMEMBERED:
+        known.popitem(last=False)
 
 
 @dataclass(slots=True)

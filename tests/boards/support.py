@@ -136,6 +136,8 @@ class NotebookDesk:
         self.ups: list[tuple[bool, str]] = []
         self.records: list[tuple[int, Finding]] = []
         self.notices: list[tuple[Notice, str | None]] = []
+        self.order: list[str] = []
+        """Of the calls `recorded` and `notice`."""
         self.refuse: Exception | None = None
         """Raised instead of taking a note: the journal is unwritable."""
         self.up = asyncio.Event()
@@ -153,10 +155,12 @@ class NotebookDesk:
     async def recorded(self, cycle_id: int, finding: Finding, raw: Mapping[str, Any]) -> None:
         self._check()
         self.records.append((cycle_id, finding))
+        self.order.append("recorded")
 
     async def notice(self, notice: Notice, key: str | None = None) -> None:
         self._check()
         self.notices.append((notice, key))
+        self.order.append("notice")
 
     async def last_ticket(self) -> Ticket | None:
         return self.ticket

@@ -409,6 +409,67 @@ def test_p7_events_are_noted_once_and_acknowledged_each_time() -> None:
     on_bench(play)
 
 
+def test_p7_a_late_drop_waits_until_the_outcome_of_its_cycle_is_durable() -> None:
+    """Told earlier, it would find a cycle without an outcome, and nothing to revise."""
+
+    async def play(bench: Bench) -> None:
+        events = await drive(bench.driver, an_order(7))
+        assert ended(events) == "not_delivered/no_drop"
+        bench.board.tell(frames.EventKind.LATE_DROP, cycle_id=7, after_ms=20)
+        bench.board.tell(frames.EventKind.DOOR_CHANGED, door=1)
+        await asyncio.sleep(3)  # the journal takes its time
+        assert bench.desk.notices == [(DoorChanged(open=True), "vbp:0000cafe:3")]
+        assert [e.kind for e in bench.board.pending.values()] == [frames.EventKind.LATE_DROP]
+        await bench.driver.release(7)
+        assert bench.desk.notices[1:] == [(LateDrop(7, 20), "vbp:late:7")], "before a next cycle"
+        await until(lambda: not bench.board.pending)
+        assert bench.board.released == [7]
+
+    on_bench(play, ScriptedVbp(drop=2))
+
+
+def test_a_late_drop_that_the_record_has_already_is_not_counted_again() -> None:
+    """The kept record changes too: an item is one item, told twice."""
+
+    async def play(bench: Bench) -> None:
+        order = an_order(7)
+        stream = bench.driver.drive(order, await bench.driver.prepare(order))
+        await anext(stream)
+        bench.board.send_finished = False
+        await asyncio.sleep(2.5)  # the cycle is over, nothing fell, and nobody asked yet
+        bench.board.records[7] = frames.ResultAnswer(7, 3, 0, 1, 1)
+        bench.board.tell(frames.EventKind.LATE_DROP, cycle_id=7, after_ms=300)
+        await asyncio.sleep(0.1)
+        assert ended(await collect(stream)) == "delivered/None"
+        await bench.driver.release(7)
+        await until(lambda: not bench.board.pending)
+        (noted,) = bench.desk.notices
+        assert noted == (
+            BoardNote("late_drop", {"cycle_id": 7, "after_ms": 300, "in_record": True}),
+            "vbp:late:7",
+        )
+
+    on_bench(play, ScriptedVbp(drop=2))
+
+
+def test_a_late_drop_in_a_left_over_record_is_not_counted_again() -> None:
+    board = ScriptedVbp()
+    board.records = {7: frames.ResultAnswer(7, 3, 0, 1, 1)}
+
+    async def whole() -> None:
+        bench = Bench(board)
+        board.tell(frames.EventKind.LATE_DROP, cycle_id=7, after_ms=300)
+        async with running(bench.driver, bench.desk):
+            await until(lambda: board.released == [7] and not board.pending)
+        assert len(bench.desk.records) == 1
+        kinds = [type(notice) for notice, _ in bench.desk.notices]
+        assert kinds in ([BoardNote], [LateDrop]), "either before the record, or in it"
+        if kinds == [LateDrop]:
+            assert bench.desk.order.index("notice") < bench.desk.order.index("recorded")
+
+    in_virtual_time(whole())
+
+
 def test_eye_and_stop() -> None:
     async def play(bench: Bench) -> None:
         assert (await bench.driver.read_eye()).blocked

@@ -214,6 +214,7 @@ def test_a_late_drop_comes_as_a_notice_and_is_acknowledged() -> None:
     async def play(bench: Bench) -> None:
         events = await drive(bench.driver, an_order(7))
         assert verdict(events) == "not_delivered/no_drop"
+        await bench.driver.release(7)
         await until(lambda: any(isinstance(n, LateDrop) for n, _ in bench.desk.notices))
         await asyncio.sleep(5)
         late = [n for n, _ in bench.desk.notices if isinstance(n, LateDrop)]

@@ -22,7 +22,13 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.boards.base import BAUDRATES, RECENT_LOSSES, LinkCounters, check_number
+from controller.boards.base import (
+    BAUDRATES,
+    RECENT_LOSSES,
+    LinkCounters,
+    check_number,
+    remember,
+)
 from controller.boards.port import Port, reopen_for_ever
 from controller.boards.vbp.cycles import Stream, drive_cycle, recall_cycle
 from controller.boards.vbp.frames import (
@@ -40,6 +46,7 @@ from controller.boards.vbp.frames import (
     Stop,
     StopAnswer,
 )
+from controller.boards.vbp.late import LateDrops
 from controller.boards.vbp.link import AnswerT, NotServed, VbpLink
 from controller.boards.vbp.notices import eye_reading, notice_of
 from controller.boards.vbp.outcomes import finding_of
@@ -59,6 +66,7 @@ from controller.dispensing.interfaces import (
     Clock,
     CycleEvent,
     DriveOrder,
+    Ended,
     EyeReading,
     Ticket,
 )
@@ -80,8 +88,6 @@ JOURNAL_RETRY_S = 2.0
 """Between tries to hand over records while the journal takes nothing."""
 QUEUED_EVENTS = 64
 """Events wait here for the journal; what does not fit is repeated by the board in 500 ms."""
-REMEMBERED = 256
-"""Cycle ids and event keys that are kept in memory; the board shows forgotten ones again."""
 
 DEFAULT_CAPABILITIES = Capabilities(
     watches_eye=True,
@@ -132,6 +138,10 @@ class VbpBoard:
         """Records that the desk has: a `recall` that comes later still gets its answer."""
         self._to_release: OrderedDict[int, None] = OrderedDict()
         self._known_events: OrderedDict[str, None] = OrderedDict()
+        self._late = LateDrops()
+        self._late_held: OrderedDict[int, Event] = OrderedDict()
+        """Late drops of cycles that are the heart's: told once their outcome is durable."""
+        self._desk: BoardDesk | None = None
         self._watched_last = True
 
     # ------------------------------------------------------------------ Board
@@ -175,6 +185,8 @@ class VbpBoard:
         )
 
     async def run(self, desk: BoardDesk) -> None:
+        self._desk = desk
+
         async def troubled(why: str) -> None:
             self._why_down = why
             await desk.went(up=False, why=why)
@@ -202,6 +214,7 @@ class VbpBoard:
             events = drive_cycle(self, stream, order, ticket, self._clock)
             async with contextlib.aclosing(events):
                 async for event in events:
+                    self._note_end(order.cycle_id, event)
                     yield event
 
     async def recall(self, order: DriveOrder, ticket: Ticket) -> AsyncGenerator[CycleEvent, None]:
@@ -209,12 +222,13 @@ class VbpBoard:
             events = recall_cycle(self, stream, order, ticket, self._clock)
             async with contextlib.aclosing(events):
                 async for event in events:
+                    self._note_end(order.cycle_id, event)
                     yield event
 
     async def release(self, cycle_id: int) -> None:
         self._resting.pop(cycle_id, None)
         self._reported.pop(cycle_id, None)
-        _remember(self._to_release, cycle_id, None)
+        remember(self._to_release, cycle_id)
         session = self.session
         if session is not None:
             with contextlib.suppress(BoardOffline):
@@ -231,6 +245,10 @@ class VbpBoard:
     def reported(self, cycle_id: int) -> Finding | None:
         """What the desk was told of this cycle, before a stream asked for it."""
         return self._reported.get(cycle_id)
+
+    def _note_end(self, cycle_id: int, event: CycleEvent) -> None:
+        if isinstance(event, Ended):
+            self._late.read(cycle_id, event.finding.drops)
 
     def _live(self) -> Session:
         session = self.session
@@ -257,7 +275,7 @@ class VbpBoard:
             if self._streams.get(cycle_id) is stream:
                 del self._streams[cycle_id]
             rest_until = float("inf") if stream.ended else self._clock.monotonic() + STREAM_GRACE_S
-            _remember(self._resting, cycle_id, rest_until)
+            remember(self._resting, cycle_id, rest_until)
 
     def _stir(self) -> None:
         for stream in self._streams.values():
@@ -272,6 +290,7 @@ class VbpBoard:
         await link.open(self.port)
         try:
             session = await say_hello(link, self._clock)
+            self._late.session_begins(self._clock.monotonic())
             await self._introduce(desk, session)
             self._session = session
             self._stir()
@@ -315,6 +334,8 @@ class VbpBoard:
     # ------------------------------------------------------------------ events
 
     def _take_event(self, event: Event) -> None:
+        if event.kind == EventKind.LATE_DROP:
+            self._late.heard(event.cycle_id, self._clock.monotonic())
         if event.kind == EventKind.CYCLE_FINISHED:
             stream = self._streams.get(event.cycle_id)
             if stream is not None:
@@ -329,23 +350,39 @@ class VbpBoard:
         with contextlib.suppress(BoardOffline):
             while True:
                 event = await self._events.get()
-                try:
-                    await self._pass_on(session, desk, event)
-                except JournalError as trouble:
-                    # Not acknowledged: the board repeats it.
-                    log.warning("event_not_durable", extra=self._fields(error=str(trouble)[:200]))
-                except NotServed as refused:
-                    session.judge(refused)
+                if event.kind == EventKind.LATE_DROP and self._belongs_to_heart(event.cycle_id):
+                    # Its outcome is not durable yet: nothing is there that it could revise.
+                    remember(self._late_held, event.cycle_id, event)
+                    continue
+                await self._pass_on(session, desk, event)
+
+    async def _tell_held(self, session: Session, cycle_id: int) -> None:
+        """At once: a late drop counts only before the next cycle of the board."""
+        event = self._late_held.pop(cycle_id, None)
+        if event is not None and self._desk is not None:
+            await self._pass_on(session, self._desk, event)
 
     async def _pass_on(self, session: Session, desk: BoardDesk, event: Event) -> None:
+        """Durable, then acknowledged. What fails is repeated by the board."""
+        try:
+            await self._make_durable(session, desk, event)
+            await session.link.ask(EventAck(event.event), EventAckAnswer)
+        except JournalError as trouble:
+            log.warning("event_not_durable", extra=self._fields(error=str(trouble)[:200]))
+        except NotServed as refused:
+            session.judge(refused)
+
+    async def _make_durable(self, session: Session, desk: BoardDesk, event: Event) -> None:
         # A late drop is known again by its cycle: a board that restarts may number it anew.
         late = event.kind == EventKind.LATE_DROP
         key = f"vbp:late:{event.cycle_id}" if late else _event_key(session, event.event)
         notice = notice_of(event)
+        if late and self._late.in_record(event.cycle_id):
+            detail = {"cycle_id": event.cycle_id, "after_ms": event.after_ms, "in_record": True}
+            notice = BoardNote("late_drop", detail)
         if notice is not None and key not in self._known_events:
             await desk.notice(notice, key)
-            _remember(self._known_events, key, None)
-        await session.link.ask(EventAck(event.event), EventAckAnswer)
+            remember(self._known_events, key)
 
     # ------------------------------------------------------------------ upkeep
 
@@ -397,7 +434,8 @@ class VbpBoard:
                     continue
                 watched = self._watched_last or record.drop != Drop.NOT_WATCHED
                 finding = finding_of(record, watch_eye=watched)
-                _remember(self._reported, cycle_id, finding)
+                remember(self._reported, cycle_id, finding)
+                self._late.read(cycle_id, finding.drops)
                 try:
                     await desk.recorded(cycle_id, finding, finding.raw)
                 except JournalError:
@@ -417,6 +455,7 @@ class VbpBoard:
 
     async def _release_all(self, session: Session) -> None:
         for cycle_id in list(self._to_release):
+            await self._tell_held(session, cycle_id)
             await self._release_one(session, cycle_id)
             self._to_release.pop(cycle_id, None)
 
@@ -433,10 +472,3 @@ class VbpBoard:
 
 def _event_key(session: Session, event: int) -> str:
     return f"vbp:{session.hello.boot_id:08x}:{event}"
-
-
-def _remember(known: OrderedDict[Any, Any], key: object, value: object) -> None:
-    known[key] = value
-    known.move_to_end(key)
-    while len(known) > REMEMBERED:
-        known.popitem(last=False)
