@@ -135,6 +135,8 @@ class VbpLink:
                 async with self._clock.timeout(ANSWER_TIMEOUT_S):
                     await exchange.over.wait()
             except TimeoutError:
+                if exchange.over.is_set():
+                    break  # the answer came together with the end of its time
                 if exchange.sends >= MAX_SENDS:
                     self._counters.unanswered += 1
                     name = type(exchange.request).__name__
