@@ -100,6 +100,9 @@ class ScriptedVbp:
             case frames.GetResult(cycle_id=cycle_id):
                 return self.records.get(cycle_id) or ResultAnswer(cycle_id, RecordState.UNKNOWN_ID)
             case frames.Release(cycle_id=cycle_id):
+                record = self.records.get(cycle_id)
+                if record is not None and record.state == RecordState.RUNNING:
+                    return frames.ErrorAnswer(frames.ErrorCode.NOT_NOW)
                 if self.records.pop(cycle_id, None) is not None:
                     self.released.append(cycle_id)
                 return frames.ReleaseAnswer(cycle_id)

@@ -129,6 +129,34 @@ def test_known_after_a_resend_is_unknown_and_no_collision() -> None:
     on_bench(play, ScriptedVbp(verdict=1))
 
 
+def test_rule_4_the_disputed_record_is_journalled_as_foreign_before_it_is_released() -> None:
+    """Rule 1: never read as this cycle's; rule 4: never released unread."""
+    board = ScriptedVbp(verdict=1)
+
+    async def play(bench: Bench) -> None:
+        ticket = await bench.driver.prepare(order := an_order(7))
+        board.records[7] = frames.ResultAnswer(7, 3, 0, 1, 1)
+        bench.port.from_board_lost = 1
+        events = await collect(bench.driver.drive(order, ticket))
+        assert ended(events) == "unknown/conflicting_evidence"
+        await asyncio.sleep(10)
+        assert board.released == [], "the heart has not journalled the outcome yet"
+        bench.desk.refuse = JournalUnwritable("disk full")
+        await bench.driver.release(7)
+        await asyncio.sleep(10)
+        assert board.released == []
+        bench.desk.refuse = None
+        await until(lambda: board.released == [7])
+        assert bench.desk.records == []
+        ((notice, key),) = bench.desk.notices
+        assert isinstance(notice, BoardNote)
+        assert (notice.kind, notice.detail["cycle_id"]) == ("foreign_record", 7)
+        assert notice.detail["record"]["drop"] == 1
+        assert key == "foreign:main:7"
+
+    on_bench(play, board)
+
+
 @pytest.mark.parametrize("lost", [1, 2])
 def test_p1_a_lost_answer_leads_to_one_motor_run(lost: int) -> None:
     async def play(bench: Bench) -> None:
@@ -184,6 +212,21 @@ def test_p5_another_memory_means_forgot() -> None:
         ticket = dict(await bench.driver.prepare(order)) | {"memory_id": 1}
         events = await collect(bench.driver.recall(order, ticket))
         assert ended(events) == "unknown/board_forgot"
+
+    on_bench(play)
+
+
+def test_p5_an_accepted_cycle_that_the_board_no_longer_knows_is_no_proof_of_rest() -> None:
+    """Rule 2: `accepted` was in its memory before the motor moved. Then the memory is no witness,
+    and `not_delivered` could give the customer a second item."""
+
+    async def play(bench: Bench) -> None:
+        order = an_order(7)
+        stream = bench.driver.drive(order, await bench.driver.prepare(order))
+        assert names([await anext(stream), await anext(stream)]) == ["FrameWritten", "Acknowledged"]
+        bench.board.records.clear()
+        assert ended(await collect(stream)) == "unknown/board_forgot"
+        assert bench.board.started == [7]
 
     on_bench(play)
 
@@ -361,6 +404,60 @@ def test_an_ended_record_waits_for_release_however_long_the_journal_takes() -> N
     on_bench(play)
 
 
+def test_a_release_that_came_too_early_is_looked_at_again() -> None:
+    """Rule 4: RELEASE of a running id is E0 4. Nothing else would ever show that record."""
+    board = ScriptedVbp()
+
+    async def play(bench: Bench) -> None:
+        board.send_finished = False
+        await asyncio.sleep(2)  # LIST_OPEN was empty
+        board.records[5] = frames.ResultAnswer(5, frames.RecordState.RUNNING)
+        await bench.driver.release(5)
+        await asyncio.sleep(3)
+        assert board.released == []
+        board.finish(5)
+        await until(lambda: board.released == [5], within_s=3)
+        assert [cycle for cycle, _ in bench.desk.records] == [5]
+
+    on_bench(play, board)
+
+
+def test_a_record_of_another_id_than_was_asked_for_is_nobodys() -> None:
+    board = ScriptedVbp()
+    board.records = {5: frames.ResultAnswer(6, 3, 0, 1, 1)}
+
+    async def play(bench: Bench) -> None:
+        await asyncio.sleep(5)
+        assert bench.desk.records == []
+        assert board.released == []
+        assert bench.driver.status().up
+
+    on_bench(play, board)
+
+
+def test_an_event_that_comes_before_the_hello_is_of_a_boot_that_nobody_knows() -> None:
+    """It lay in a serial server's buffer. Under the new boot's id it would hide a later one."""
+
+    async def whole() -> None:
+        bench = Bench(ScriptedVbp())
+        stale = frames.encode(frames.Event(1, frames.EventKind.DOOR_CHANGED, door=0), 0)
+        connect = bench.board.connect
+
+        def connect_and_pour(write: Callable[[bytes], None]) -> None:
+            connect(write)
+            write(stale)
+
+        bench.board.connect = connect_and_pour  # type: ignore[method-assign]
+        async with running(bench.driver, bench.desk):
+            await asyncio.sleep(1)
+            assert bench.desk.notices == []
+            bench.board.tell(frames.EventKind.DOOR_CHANGED, door=1)
+            await until(lambda: not bench.board.pending)
+            assert bench.desk.notices == [(DoorChanged(open=True), "vbp:0000cafe:1")]
+
+    in_virtual_time(whole())
+
+
 def test_release_is_made_good_after_a_lost_link() -> None:
     async def play(bench: Bench) -> None:
         await drive(bench.driver, an_order(7))
@@ -519,6 +616,28 @@ def test_an_uptime_that_went_back_is_a_restart() -> None:
         assert bench.driver.counters.resets == 1
 
     on_bench(play)
+
+
+def test_rule_3_an_uptime_that_went_back_over_a_lost_link_is_a_restart() -> None:
+    """Like a new boot_id: a ticket dated by the clock before it would live for hours."""
+
+    async def play(bench: Bench) -> None:
+        order = an_order(7)
+        ticket = await bench.driver.prepare(order)
+        bench.port.unplug()
+        await until(lambda: not bench.driver.status().up)
+        bench.board.uptime_base_ms, bench.board.booted_at = 0, None
+        bench.port.plugged = True
+        await until(lambda: bench.driver.status().up)
+        assert bench.driver.counters.resets == 1
+        assert [n.kind for n, _ in bench.desk.notices if isinstance(n, BoardNote)] == [
+            "board_restarted"
+        ]
+        events = await collect(bench.driver.drive(order, ticket))
+        assert events == [NotWritten(reason=Reason.BOARD_OFFLINE)]
+        assert bench.board.count(frames.Dispense) == 0
+
+    on_bench(play, ScriptedVbp(uptime_base_ms=5_000_000))
 
 
 def test_a_silent_board_is_found_out_and_asked_for_ever() -> None:

@@ -25,7 +25,7 @@ class Wire:
         self.says: Receive = lambda _data: None
         self.on_frame: Callable[[frames.Frame], None] = lambda _frame: None
 
-    async def open(self, receive: Receive, lost: Lost) -> Line:  # noqa: ARG002  the protocol's name
+    async def open(self, receive: Receive, lost: Lost) -> Line:
         self.says = receive
         return self
 

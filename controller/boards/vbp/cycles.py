@@ -33,7 +33,7 @@ from controller.boards.vbp.outcomes import (
     REFUSALS,
     finding_of,
 )
-from controller.boards.vbp.session import UPTIME_MODULO, Session, is_past
+from controller.boards.vbp.session import FRAME_LIFE_S, UPTIME_MODULO, Session, is_past
 from controller.dispensing.interfaces import (
     Acknowledged,
     Clock,
@@ -74,6 +74,8 @@ class Stream:
     """Something changed: the link, or the board said that the cycle is finished."""
     ended: bool = False
     """`Ended` was yielded: the record belongs to the heart until it releases it."""
+    disputed: bool = False
+    """The record under this id is never read as this cycle's (rule 1)."""
 
 
 class Owner(Protocol):
@@ -102,8 +104,7 @@ async def drive_cycle(
     owner: Owner, stream: Stream, order: DriveOrder, ticket: Ticket, clock: Clock
 ) -> AsyncGenerator[CycleEvent, None]:
     session = owner.session
-    if session is None or not _same_board(session, ticket):
-        # The ticket's *not after* is meant for the clock of the boot that it was taken from.
+    if session is None or not _same_boot(session, ticket):
         yield NotWritten(reason=Reason.BOARD_OFFLINE)
         return
     async with session.link.turn(dispense_frame(order, ticket)) as exchange:
@@ -120,9 +121,12 @@ async def drive_cycle(
     if event is not None:
         yield event
         if not isinstance(event, Acknowledged):
-            stream.ended = isinstance(event, Ended)
+            stream.ended = stream.disputed = isinstance(event, Ended)
             return
-    async with aclosing(recall_cycle(owner, stream, order, ticket, clock)) as rest:
+    accepted = event is not None
+    async with aclosing(
+        recall_cycle(owner, stream, order, ticket, clock, accepted=accepted)
+    ) as rest:
         async for learned in rest:
             yield learned
 
@@ -160,9 +164,18 @@ async def _verdict(session: Session, exchange: Exchange) -> CycleEvent | None:
 
 
 async def recall_cycle(
-    owner: Owner, stream: Stream, order: DriveOrder, ticket: Ticket, clock: Clock
+    owner: Owner,
+    stream: Stream,
+    order: DriveOrder,
+    ticket: Ticket,
+    clock: Clock,
+    *,
+    accepted: bool = False,
 ) -> AsyncGenerator[CycleEvent, None]:
-    """Ask until the board has a last word. Never writes a drive frame."""
+    """Ask until the board has a last word. Never writes a drive frame.
+
+    `accepted`: the board said that it took the command, so `unknown id` is no proof of rest.
+    """
     line_up = True
     moving = False
     frame_dead_in: Session | None = None
@@ -185,7 +198,8 @@ async def recall_cycle(
             yield Ended(finding=known)
             return
         try:
-            look = await _look(session, order, ticket, frame_dead=frame_dead_in is session)
+            frame_dead = frame_dead_in is session
+            look = await _look(session, order, ticket, frame_dead=frame_dead, accepted=accepted)
         except BoardError:
             # The link went down, or the board refused the question: look again, in time.
             await _rest(stream, clock, 0.0 if owner.session is None else POLL_S)
@@ -195,7 +209,7 @@ async def recall_cycle(
             yield look.event
             return
         if look.event is not None and not moving:
-            moving = True
+            moving = accepted = True
             yield look.event
         frame_dead_in = session if look.frame_dead else None
         await _rest(stream, clock, look.pause_s)
@@ -211,17 +225,17 @@ class _Look:
     """The board's clock is past the drive frame's *not after*: a further `unknown id` is final."""
 
 
-async def _look(session: Session, order: DriveOrder, ticket: Ticket, *, frame_dead: bool) -> _Look:
+async def _look(
+    session: Session, order: DriveOrder, ticket: Ticket, *, frame_dead: bool, accepted: bool
+) -> _Look:
     record = await session.result(order.cycle_id)
-    if record.cycle_id != order.cycle_id:
-        return _Look()
     match record.state:
         case RecordState.DONE | RecordState.INTERRUPTED:
             return _Look(_ended(record, finding_of(record, watch_eye=order.watch_eye)))
         case RecordState.RUNNING:
             return _Look(Moving(frame=encode(record, 0)))
         case RecordState.UNKNOWN_ID:
-            if not _same_memory(session, ticket):
+            if accepted or not _same_memory(session, ticket):
                 return _Look(_ended(record, FORGOT))
             if frame_dead:
                 return _Look(_ended(record, NOT_STARTED))
@@ -263,5 +277,11 @@ def _same_memory(session: Session, ticket: Ticket) -> bool:
     )
 
 
-def _same_board(session: Session, ticket: Ticket) -> bool:
-    return _same_memory(session, ticket) and ticket.get("boot_id") == session.hello.boot_id
+def _same_boot(session: Session, ticket: Ticket) -> bool:
+    """Whether the ticket's *not after* is meant for the clock of this boot: further ahead than
+    a frame lives, it was taken from another, whatever the boot_id."""
+    if not _same_memory(session, ticket) or ticket.get("boot_id") != session.hello.boot_id:
+        return False
+    not_after = int(ticket["not_after"])
+    ahead_ms = (not_after - session.uptime_ms) % UPTIME_MODULO
+    return is_past(session.uptime_ms, not_after) or ahead_ms <= FRAME_LIFE_S * 1000

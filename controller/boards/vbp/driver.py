@@ -33,6 +33,7 @@ from controller.boards.port import Port, reopen_for_ever
 from controller.boards.vbp.cycles import Stream, drive_cycle, recall_cycle
 from controller.boards.vbp.frames import (
     Drop,
+    ErrorCode,
     Event,
     EventAck,
     EventAckAnswer,
@@ -51,11 +52,12 @@ from controller.boards.vbp.link import AnswerT, NotServed, VbpLink
 from controller.boards.vbp.notices import eye_reading, notice_of
 from controller.boards.vbp.outcomes import finding_of
 from controller.boards.vbp.session import (
-    RESTARTED,
+    FRAME_LIFE_S,
     UPTIME_MODULO,
     Session,
     capabilities_of,
     identity_of,
+    is_past,
     say_hello,
 )
 from controller.dispensing.interfaces import (
@@ -79,8 +81,6 @@ KEEP_ALIVE_S = 1.0
 """A silent board is asked this often: a restart or a dead line is known within 1.6 s."""
 FRESH_UPTIME_S = 0.5
 """An uptime younger than this may date a ticket; older ones would cost a frame its 3 s."""
-FRAME_LIFE_S = 3.0
-"""Rule 3: a drive frame found later than this in some buffer is refused by the board."""
 STREAM_GRACE_S = 5.0
 """After a stream was closed, its record is left alone this long: the heart, which
 closed it, writes the outcome and asks again by `recall`."""
@@ -127,6 +127,7 @@ class VbpBoard:
         self._why_down = "the port was not opened yet"
         self._capabilities = DEFAULT_CAPABILITIES
         self._last_boot: int | None = None
+        self._last_uptime_ms = 0
         self._last_cause = ""
         self._recent_losses: deque[str] = deque(maxlen=RECENT_LOSSES)
         self._events: asyncio.Queue[Event] = asyncio.Queue(QUEUED_EVENTS)
@@ -137,6 +138,8 @@ class VbpBoard:
         self._reported: OrderedDict[int, Finding] = OrderedDict()
         """Records that the desk has: a `recall` that comes later still gets its answer."""
         self._to_release: OrderedDict[int, None] = OrderedDict()
+        self._disputed: OrderedDict[int, None] = OrderedDict()
+        """Ids whose record is another cycle's, though our journal has the id too (rule 1)."""
         self._known_events: OrderedDict[str, None] = OrderedDict()
         self._late = LateDrops()
         self._late_held: OrderedDict[int, Event] = OrderedDict()
@@ -228,6 +231,9 @@ class VbpBoard:
     async def release(self, cycle_id: int) -> None:
         self._resting.pop(cycle_id, None)
         self._reported.pop(cycle_id, None)
+        if cycle_id in self._disputed:
+            self._look_for_records()  # nobody has read it yet (rule 4)
+            return
         remember(self._to_release, cycle_id)
         session = self.session
         if session is not None:
@@ -274,6 +280,8 @@ class VbpBoard:
         finally:
             if self._streams.get(cycle_id) is stream:
                 del self._streams[cycle_id]
+            if stream.disputed:
+                remember(self._disputed, cycle_id)
             rest_until = float("inf") if stream.ended else self._clock.monotonic() + STREAM_GRACE_S
             remember(self._resting, cycle_id, rest_until)
 
@@ -284,12 +292,12 @@ class VbpBoard:
     # ------------------------------------------------------------------ one conversation
 
     async def _converse(self, desk: BoardDesk) -> bool:
-        while not self._events.empty():  # of the last line, whose board may have been another
-            self._events.get_nowait()
         link = VbpLink(self._clock, self.counters, self._take_event)
         await link.open(self.port)
         try:
             session = await say_hello(link, self._clock)
+            while not self._events.empty():  # of another boot, or another board, for all we know
+                self._events.get_nowait()
             self._late.session_begins(self._clock.monotonic())
             await self._introduce(desk, session)
             self._session = session
@@ -309,8 +317,7 @@ class VbpBoard:
             self._session = None
             self._why_down = link.down_because
             self._stir()
-        if link.down_because.startswith(RESTARTED):
-            self.counters.resets += 1
+        self._last_uptime_ms = session.uptime_ms
         self.counters.downs += 1
         self._recent_losses.append(link.down_because[:200])
         await desk.went(up=False, why=link.down_because)
@@ -326,10 +333,15 @@ class VbpBoard:
             ticket = await desk.last_ticket() or {}
             self._watched_last = bool(ticket.get("watch_eye", True))
         await desk.identified(identity)
-        if self._last_boot not in (None, hello.boot_id):
+        new_boot = self._last_boot not in (None, hello.boot_id)
+        went_back = not is_past(hello.uptime_ms, self._last_uptime_ms)
+        if new_boot or (self._last_boot is not None and went_back):
             detail = {"reset_cause": identity.reset_cause, "uptime_ms": hello.uptime_ms}
-            await desk.notice(BoardNote("board_restarted", detail), f"vbp:{hello.boot_id:08x}:boot")
+            key = f"vbp:{hello.boot_id:08x}:boot" if new_boot else None
+            await desk.notice(BoardNote("board_restarted", detail), key)
+            self.counters.resets += 1
         self._last_boot = hello.boot_id
+        self._last_uptime_ms = hello.uptime_ms
 
     # ------------------------------------------------------------------ events
 
@@ -340,9 +352,8 @@ class VbpBoard:
             stream = self._streams.get(event.cycle_id)
             if stream is not None:
                 stream.stirred.set()
-            elif self._session is not None:
-                self._session.records_pending = True
-                self._work.set()
+            else:
+                self._look_for_records()
         with contextlib.suppress(asyncio.QueueFull):
             self._events.put_nowait(event)
 
@@ -385,6 +396,12 @@ class VbpBoard:
             remember(self._known_events, key)
 
     # ------------------------------------------------------------------ upkeep
+
+    def _look_for_records(self) -> None:
+        """LIST_OPEN soon; without a session it is due anyway."""
+        if self._session is not None:
+            self._session.records_pending = True
+            self._work.set()
 
     async def _keep(self, session: Session, desk: BoardDesk) -> None:
         while session.live:
@@ -433,19 +450,27 @@ class VbpBoard:
                     waiting = True
                     continue
                 watched = self._watched_last or record.drop != Drop.NOT_WATCHED
-                finding = finding_of(record, watch_eye=watched)
-                remember(self._reported, cycle_id, finding)
-                self._late.read(cycle_id, finding.drops)
-                try:
-                    await desk.recorded(cycle_id, finding, finding.raw)
-                except JournalError:
-                    self._reported.pop(cycle_id, None)
-                    raise
+                await self._report(desk, cycle_id, finding_of(record, watch_eye=watched))
                 tried.add(cycle_id)
                 await self._release_one(session, cycle_id)
                 handed += 1
             if not handed:
                 return waiting
+
+    async def _report(self, desk: BoardDesk, cycle_id: int, finding: Finding) -> None:
+        """Durable when it returns."""
+        if cycle_id in self._disputed:
+            detail = {"cycle_id": cycle_id, "record": finding.raw}
+            key = f"foreign:{self.name}:{cycle_id}"
+            await desk.notice(BoardNote("foreign_record", detail), key)
+            return
+        remember(self._reported, cycle_id, finding)
+        self._late.read(cycle_id, finding.drops)
+        try:
+            await desk.recorded(cycle_id, finding, finding.raw)
+        except JournalError:
+            self._reported.pop(cycle_id, None)
+            raise
 
     def _belongs_to_heart(self, cycle_id: int) -> bool:
         if cycle_id in self._streams or cycle_id in self._to_release:
@@ -464,6 +489,7 @@ class VbpBoard:
             await session.link.ask(Release(cycle_id), ReleaseAnswer)
         except NotServed as refused:
             # A running id, or a board that waits for a HELLO: LIST_OPEN shows it again.
+            session.records_pending |= refused.code == ErrorCode.NOT_NOW
             log.warning("release_refused", extra=self._fields(cycle=cycle_id, error=str(refused)))
 
     def _fields(self, **fields: object) -> Mapping[str, Any]:

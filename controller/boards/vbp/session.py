@@ -26,6 +26,9 @@ from controller.errors import BoardRefused
 UPTIME_MODULO = 1 << 32
 UPTIME_HALF = 1 << 31
 
+FRAME_LIFE_S = 3.0
+"""Rule 3: a drive frame found later than this in some buffer is refused by the board."""
+
 RESTARTED = "the board restarted"
 
 
@@ -107,11 +110,15 @@ class Session:
             raise
 
     async def result(self, cycle_id: int) -> ResultAnswer:
+        """Raises BoardRefused also for the record of another id: it is not read as this one's."""
         try:
-            return await self.link.ask(GetResult(cycle_id), ResultAnswer)
+            record = await self.link.ask(GetResult(cycle_id), ResultAnswer)
         except NotServed as refused:
             self.judge(refused)
             raise
+        if record.cycle_id != cycle_id:
+            raise BoardRefused(f"asked for record {cycle_id}, told record {record.cycle_id}")
+        return record
 
     async def open_ids(self) -> tuple[int, ...]:
         try:
