@@ -107,6 +107,7 @@ class VbpFirmware:
         self._event_number = 0
         self._repeating = False
         self._told_eye = 0
+        self._eye_timer: asyncio.TimerHandle | None = None
         self._outputs = {vbp.OutputPin.LIGHT: 0, vbp.OutputPin.LOCK: 0}
 
     # ------------------------------------------------------------------ life
@@ -171,7 +172,7 @@ class VbpFirmware:
         is_hello = frame.type == vbp.Type.HELLO
         self._last_request, self._last_answer = (None, b"") if is_hello else (frame, answer)
         self._parts.wire.send(answer, plan=self._plan)
-        if is_hello:
+        if is_hello and self._hello:
             self._repeat_events()
 
     def _answer(self, frame: vbp.Frame) -> vbp.Payload | None:
@@ -392,7 +393,8 @@ class VbpFirmware:
     def on_eye(self, blocked: bool) -> None:  # noqa: FBT001
         if not self._alive or not self._parts.settings.eye:
             return
-        self._timers.after_ms(EYE_DEBOUNCE_MS, self._tell_eye)
+        self._timers.cancel(self._eye_timer)
+        self._eye_timer = self._timers.after_ms(EYE_DEBOUNCE_MS, self._tell_eye)
         if blocked and not self._machine.eye_faulty:
             self._item_seen()
 

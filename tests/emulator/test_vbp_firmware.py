@@ -248,6 +248,36 @@ def test_events_are_repeated_every_500_ms_until_acknowledged() -> None:
     run_virtual(play)
 
 
+def test_a_hello_of_a_wrong_length_is_no_hello() -> None:
+    async def play() -> None:
+        host = VbpHost(make_board("vbp"))
+        host.board.arm(Fault(kind="door_open"))
+        host.board.on_bytes(vbp.encode_frame(vbp.Frame(vbp.Type.HELLO, 1, b"x")))
+        assert [vbp.parse(f) for f in host.answers] == [vbp.ErrorAnswer(vbp.ErrorCode.BAD_LENGTH)]
+        await asyncio.sleep(2)
+        assert host.events == []
+        assert host.ask(vbp.Status()) == vbp.ErrorAnswer(vbp.ErrorCode.NOT_NOW)
+
+    run_virtual(play)
+
+
+def test_an_eye_that_flickers_is_told_only_once_it_has_lasted() -> None:
+    """An item of two parts darkens it twice; neither lasts."""
+
+    async def play() -> None:
+        host = VbpHost(make_board("vbp"))
+        host.hello()
+        for dark, bright in ((0.05, 0.14), (0.05, 0.0)):
+            host.board.block_eye(on=True)
+            await asyncio.sleep(dark)
+            host.board.block_eye(on=False)
+            await asyncio.sleep(bright)
+        await asyncio.sleep(2)
+        assert host.events == []
+
+    run_virtual(play)
+
+
 def test_a_late_drop_changes_the_record_and_is_told() -> None:
     async def play() -> None:
         host = VbpHost(make_board("vbp"))

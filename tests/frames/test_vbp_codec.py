@@ -116,6 +116,27 @@ def test_a_frame_in_garbage_is_found(before: bytes, frame: vbp.Frame, after: byt
     assert frame in found
 
 
+@given(st.lists(frames, min_size=1, max_size=6), st.data())
+def test_lost_bytes_cost_the_frames_they_are_of_and_no_other(
+    sent: list[vbp.Frame], data: st.DataObject
+) -> None:
+    """A gap anywhere, over as many frames as it likes: all before it and after it are found."""
+    wires = [vbp.encode_frame(frame) for frame in sent]
+    wire = b"".join(wires)
+    start = data.draw(st.integers(0, len(wire) - 1))
+    end = data.draw(st.integers(start + 1, len(wire)))
+    whole, at = [], 0
+    for frame, one in zip(sent, wires, strict=True):
+        if at + len(one) <= start or at >= end:
+            whole.append(frame)
+        at += len(one)
+    decoder = vbp.Decoder()
+    found = decoder.feed(wire[:start] + wire[end:])
+    assert [frame for frame in found if frame in sent] == found, "nothing that was not sent"
+    remaining = iter(found)
+    assert all(frame in remaining for frame in whole)
+
+
 @given(frames, st.data())
 def test_a_flipped_bit_never_makes_another_frame(frame: vbp.Frame, data: st.DataObject) -> None:
     wire = bytearray(vbp.encode_frame(frame))
