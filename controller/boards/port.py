@@ -41,6 +41,10 @@ WRITE_STALL_S = 1.0
 TCP_CONNECT_S = 5.0
 """A serial server in the same building answers in milliseconds; SYNs repeat after 1 and 3 s."""
 
+READ_BYTES = 4096
+"""Taken from a socket at once: a decoder is done with it in some 10 ms, whatever it is, so a
+peer that floods keeps no other board waiting past its answer window. A serial line gives 1024."""
+
 PSEUDO_TERMINALS = "/dev/pts/"
 
 Receive = Callable[[bytes], None]
@@ -178,7 +182,7 @@ class TcpPort:
 
     async def open(self, receive: Receive, lost: Lost) -> Line:
         loop = asyncio.get_running_loop()
-        channel = _Channel(self.spec, self.traffic, receive, lost)
+        channel = _TcpChannel(self.spec, self.traffic, receive, lost)
         try:
             async with self._clock.timeout(TCP_CONNECT_S):
                 transport, _ = await loop.create_connection(lambda: channel, *self._address)
@@ -320,6 +324,17 @@ class _Channel(asyncio.Protocol):
             if transport.is_closing() and transport.get_write_buffer_size() == 0:
                 return  # its end is already on the way, and it cannot end twice
         transport.abort()
+
+
+class _TcpChannel(_Channel, asyncio.BufferedProtocol):
+    """Bounds what is read at once; see READ_BYTES."""
+
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002  asyncio's name
+        self._room = bytearray(READ_BYTES)
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._room[:nbytes]))
 
 
 REMEDIES = {

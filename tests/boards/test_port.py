@@ -283,6 +283,26 @@ async def test_tcp_has_nodelay_and_notices_the_end() -> None:
         await port.open(ear.receive, ear.gone)
 
 
+async def test_p12_a_peer_that_floods_is_read_in_small_pieces() -> None:
+    """256 KiB, what asyncio reads at once, would keep every other board waiting for a second."""
+
+    async def served(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bytes(300_000))
+
+    server = await asyncio.start_server(served, "127.0.0.1", 0)
+    number = server.sockets[0].getsockname()[1]
+    sizes: list[int] = []
+    ear = Ear()
+    port = real_port(f"tcp://127.0.0.1:{number}", 115200, CLOCK)
+    line = await port.open(lambda data: sizes.append(len(data)), ear.gone)
+    await until(lambda: sum(sizes) == 300_000)
+    assert max(sizes) <= 4096
+    assert port.traffic.bytes_in == 300_000
+    line.abort()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_a_cancelled_open_leaves_nothing_open(cable: Cable) -> None:
     port, ear = SerialPort(str(cable.name), 115200), Ear()
     opening = asyncio.create_task(port.open(ear.receive, ear.gone))
