@@ -351,6 +351,27 @@ def test_rule_5_left_over_records_go_to_the_desk_and_are_released() -> None:
     on_bench(play, board)
 
 
+def test_a_left_over_record_is_read_by_what_its_own_cabinet_has() -> None:
+    """A board with both: belts under an eye, and spirals without."""
+    board = ScriptedVbp(send_finished=False)
+
+    async def play(bench: Bench) -> None:
+        order = an_order(7, watch_eye=False)
+        stream = bench.driver.drive(order, await bench.driver.prepare(order))
+        await anext(stream)
+        await anext(stream)
+        await stream.aclose()  # silence for the heart: its outcome is `unknown`
+        board.records[7] = frames.ResultAnswer(7, frames.RecordState.RUNNING)
+        await drive(bench.driver, an_order(8))
+        await bench.driver.release(8)
+        board.records[7] = frames.ResultAnswer(7, 3, 0, frames.Drop.NOT_WATCHED)
+        await until(lambda: 7 in board.released)
+        ((cycle_id, finding),) = bench.desk.records
+        assert (cycle_id, finding.outcome, finding.evidence) == (7, "delivered", "motor")
+
+    on_bench(play, board)
+
+
 def test_rule_5_a_running_foreign_record_is_waited_for() -> None:
     board = ScriptedVbp()
     board.records = {5: frames.ResultAnswer(5, frames.RecordState.RUNNING)}

@@ -145,7 +145,8 @@ class VbpBoard:
         self._late_held: OrderedDict[int, Event] = OrderedDict()
         """Late drops of cycles that are the heart's: told once their outcome is durable."""
         self._desk: BoardDesk | None = None
-        self._watched_last = True
+        self._watched: OrderedDict[int, bool] = OrderedDict()
+        """By cycle: whether its cabinet has a drop sensor. For others the newest has to do."""
 
     # ------------------------------------------------------------------ Board
 
@@ -213,7 +214,7 @@ class VbpBoard:
 
     async def drive(self, order: DriveOrder, ticket: Ticket) -> AsyncGenerator[CycleEvent, None]:
         with self._stream(order.cycle_id) as stream:
-            self._watched_last = order.watch_eye
+            remember(self._watched, order.cycle_id, order.watch_eye)
             events = drive_cycle(self, stream, order, ticket, self._clock)
             async with contextlib.aclosing(events):
                 async for event in events:
@@ -222,6 +223,7 @@ class VbpBoard:
 
     async def recall(self, order: DriveOrder, ticket: Ticket) -> AsyncGenerator[CycleEvent, None]:
         with self._stream(order.cycle_id) as stream:
+            remember(self._watched, order.cycle_id, order.watch_eye)
             events = recall_cycle(self, stream, order, ticket, self._clock)
             async with contextlib.aclosing(events):
                 async for event in events:
@@ -331,7 +333,7 @@ class VbpBoard:
         self._capabilities = capabilities_of(hello.capabilities)
         if self._last_boot is None:
             ticket = await desk.last_ticket() or {}
-            self._watched_last = bool(ticket.get("watch_eye", True))
+            remember(self._watched, 0, bool(ticket.get("watch_eye", True)))
         await desk.identified(identity)
         new_boot = self._last_boot not in (None, hello.boot_id)
         went_back = not is_past(hello.uptime_ms, self._last_uptime_ms)
@@ -449,7 +451,8 @@ class VbpBoard:
                 if self._belongs_to_heart(cycle_id):  # a stream opened meanwhile
                     waiting = True
                     continue
-                watched = self._watched_last or record.drop != Drop.NOT_WATCHED
+                newest = next(reversed(self._watched.values()), True)
+                watched = self._watched.get(cycle_id, newest) or record.drop != Drop.NOT_WATCHED
                 await self._report(desk, cycle_id, finding_of(record, watch_eye=watched))
                 tried.add(cycle_id)
                 await self._release_one(session, cycle_id)
