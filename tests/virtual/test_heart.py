@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from controller.dispensing.dispenser import Limits
+from controller.dispensing.interfaces import ClosedUnit, CycleEnd
 from controller.errors import Refused
 from controller.model import Cabinet, Lane, Outcome, Reason
 from firmware_sim.faults import Fault
@@ -183,6 +184,33 @@ def test_p2_a_late_drop_in_the_window_settles_the_unit_without_a_second_cycle(
         assert (lane.stock, lane.gone, lane.reserved) == (7, 1, 0)
 
     play(tmp_path, story, replace(TRACK, second_cycles=1))
+
+
+@pytest.mark.parametrize("delay_ms", [1, 20, 200])
+def test_a_late_drop_while_the_outcome_is_being_written_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delay_ms: int
+) -> None:
+    """It falls as the cycle ends: before the next cycle, so it counts."""
+
+    async def story(machine: World) -> None:
+        close = machine.journal.close_cycle
+
+        async def slow(cycle_id: int, end: CycleEnd) -> ClosedUnit:
+            await asyncio.sleep(0.4)  # an SD card
+            return await close(cycle_id, end)
+
+        monkeypatch.setattr(machine.journal, "close_cycle", slow)
+        fault(machine, "main", "late_drop", lane=2, cycle=1, delay_ms=delay_ms)
+        await machine.order(1, (122, 1))
+        await machine.rest()
+        await asyncio.sleep(60)
+        assert machine.of("result", 1)[-1]["outcome"] == "delivered"
+        assert machine.fell() == 1
+        await machine.dispenser.floor.refresh()
+        lane = machine.dispenser.floor.lanes["A2"]
+        assert (lane.stock, lane.gone, lane.uncertain, lane.health) == (7, 1, 0, "ok")
+
+    play(tmp_path, story)
 
 
 def test_p13_without_a_believed_clock_nothing_moves_and_the_answer_says_so(
