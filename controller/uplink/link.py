@@ -23,8 +23,9 @@ from typing import Any, ParamSpec
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from paho.mqtt.properties import Properties, VariableByteIntegers
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
@@ -141,7 +142,13 @@ class _Pending:
 
 
 class _Client(mqtt.Client):
-    """paho's client; its thread's last act is to say that it ends."""
+    """paho's client; its thread's last act is to say that it ends.
+
+    paho leaves the connection for a message with a property that it does not take, and
+    brokers pass such on (a byte order mark in a user property, of any sender). Left
+    unacknowledged it would come again on each connection, and end it again. So the
+    message is read without its properties: they only add.
+    """
 
     thread_ended: Callable[[], None] = staticmethod(lambda: None)
     failure = ""
@@ -153,6 +160,16 @@ class _Client(mqtt.Client):
         except OSError as error:
             self.failure = cut(str(error))
             raise
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        try:
+            return super()._handle_publish()
+        except MalformedPacket:
+            if self.protocol != MQTTProtocolVersion.MQTTv5:
+                raise
+            command, packet = self._in_packet["command"], bytes(self._in_packet["packet"])
+            self._handle_on_message(_without_properties(command, packet))
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def loop_forever(
         self,
@@ -166,6 +183,21 @@ class _Client(mqtt.Client):
             return MQTTErrorCode.MQTT_ERR_UNKNOWN
         finally:
             self.thread_ended()
+
+
+def _without_properties(command: int, packet: bytes) -> mqtt.MQTTMessage:
+    """A PUBLISH of MQTT 5 (3.3.1, 3.3.2): topic, packet identifier above QoS 0, the length of
+    the properties, properties, payload. What is no such thing ends the connection."""
+    qos = command >> 1 & 3
+    topic_ends = 2 + int.from_bytes(packet[:2], "big")
+    mid_ends = topic_ends + (2 if qos else 0)
+    mid = int.from_bytes(packet[topic_ends:mid_ends], "big")
+    message = mqtt.MQTTMessage(mid, packet[2:topic_ends])
+    message.qos = qos
+    message.retain = bool(command & 1)
+    length, digits = VariableByteIntegers.decode(packet[mid_ends:])  # type: ignore[no-untyped-call]
+    message.payload = packet[mid_ends + digits + length :]
+    return message
 
 
 def _safely(callback: Callable[P, None]) -> Callable[P, None]:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from controller.model import Order, OrderKey, OrderStatus
 from controller.uplink.link import Link
@@ -208,6 +210,26 @@ async def test_foreign_and_oversized_messages_are_acknowledged_and_counted(
     platform.send("dispense", command(1))
     await until(lambda: machine.desk.submitted)
     assert machine.journal.events[0][1]["code"] == "too_large"
+
+
+async def test_a_command_whose_properties_paho_refuses_is_read_without_them(
+    build: Build, platform: Platform
+) -> None:
+    """P14: the broker passes a byte order mark in a property on, and paho would leave the
+    connection for it: unacknowledged, the message would end every later connection too."""
+    platform.client.unsubscribe(f"{ROOT}/#")  # its own paho would not take it either
+    machine = build()
+    await ready(machine)
+    number = machine.uplink.session.number
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.UserProperty = ("name", "\ufeffvalue")
+    platform.send("dispense", command(1), properties=properties)
+    platform.send("dispense", command(2), retain=True, properties=properties)
+    platform.send("dispense", command(3))
+    await until(lambda: OrderKey(3) in machine.journal.known)
+    assert OrderKey(1) in machine.journal.known
+    assert [key.order_id for key, _ in machine.journal.rejected] == [2]
+    assert machine.uplink.session.number == number
 
 
 async def test_a_handler_that_fails_is_tried_three_times_and_then_acknowledged(
