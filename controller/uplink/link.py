@@ -220,7 +220,7 @@ class Link:
         self,
         number: int,
         settings: MqttSettings,
-        will: Will,
+        will: Will | None,
         events: LinkEvents,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -320,7 +320,7 @@ class Link:
 
     # ------------------------------------------------------------------ building
 
-    def _build(self, will: Will) -> _Client:
+    def _build(self, will: Will | None) -> _Client:
         settings = self._settings
         client = _Client(
             CallbackAPIVersion.VERSION2,
@@ -334,7 +334,8 @@ class Link:
         )
         client.suppress_exceptions = True
         client.connect_timeout = CONNECT_TIMEOUT_S
-        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
         if settings.username is not None:
             client.username_pw_set(settings.username, _password(settings.password_file))
         if settings.tls is not None:

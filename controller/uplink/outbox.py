@@ -4,8 +4,9 @@ One pump per topic. The oldest unsent row goes first and alone; the next one lea
 after the broker acknowledged it with success, and for `result` and `order` not with
 *nobody subscribed* either. A row that is refused stays the oldest and is tried again more
 and more slowly, holding back its own topic only; a new connection tries it at once.
-Nothing is published while disconnected. A row is marked as sent after its PUBACK, never
-before: a crash between the two sends it again, which consumers recognise (P9).
+Nothing is published while disconnected, nor before our own retained state was read. A row
+is marked as sent after its PUBACK, never before: a crash between the two sends it again,
+which consumers recognise (P9).
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Pump:
         pace = self.session.pace
         pause = pace.refused_first_s
         while True:
-            connection = await self.session.connection()
+            connection = await self.session.ready()
             rows = await self._unsent_rows()
             refusal = await self._publish_in_order(rows)
             await self._mark()
@@ -124,7 +125,7 @@ class Pump:
             self._unmarked.clear()
 
     async def _next_connection(self, than: int, longest_s: float) -> None:
-        await self._wait_a_while(self.session.connection(other_than=than), longest_s)
+        await self._wait_a_while(self.session.ready(other_than=than), longest_s)
 
     async def _wait_a_while(self, something: Awaitable[object], longest_s: float) -> None:
         try:

@@ -5,7 +5,9 @@
   only when their handler says so, on the connection that brought them. What is left
   unacknowledged is brought again after a renewal of the connection.
 * No command is handled before our own retained `state` was read (P13), or 2 s after the
-  broker confirmed its subscription without one.
+  broker confirmed its subscription without one. The state is a witness: until what it says
+  was adopted, the connection has no last will, and a farewell says nothing, because either
+  would take its place. So the first connection of a start only reads, and is renewed.
 * What waits for a handler is bounded; one slow handler of requests never holds a command.
 """
 
@@ -117,6 +119,8 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
         self._turn = asyncio.Event()
+        self._adopted = False
+        """What our own retained state said is durable: it may be overwritten."""
         self._gate = asyncio.Event()
         self._ready = False
         self._left = asyncio.Event()
@@ -137,14 +141,9 @@ class Session:
     def connected(self) -> bool:
         return self._link is not None
 
-    async def connection(self, other_than: int = 0) -> int:
-        """The number of the connection that is up, once one is that is not `other_than`."""
-        while self._link is None or self.number == other_than:
-            await self._turn.wait()
-        return self.number
-
     async def ready(self, other_than: int = 0) -> int:
-        """The same, once subscriptions are made and our own retained state has been read."""
+        """The number of the connection that is up, once one is that is not `other_than`, has
+        its subscriptions and a last will: our own retained state has been read."""
         while self._link is None or not self._ready or self.number == other_than:
             await self._turn.wait()
         return self.number
@@ -178,7 +177,8 @@ class Session:
     async def leave(self, farewell: bytes) -> None:
         """Publish the last `state` and disconnect; `run` then returns."""
         self._left.set()
-        await self.publish(self._state_topic, farewell, retain=True)
+        if self._adopted:
+            await self.publish(self._state_topic, farewell, retain=True)
         if self._link is None:
             self.abandon()
             return
@@ -208,12 +208,14 @@ class Session:
                 failures = 0 if lasted >= self.pace.steady_s or self._renewed else failures + 1
                 if self._left.is_set():
                     break
+                if self._renewed:
+                    continue
                 self.last_error = why
                 bound = min(
                     self.pace.retry_longest_s,
                     self.pace.retry_first_s * 2 ** min(failures - 1, 16),
                 )
-                pause = 0.0 if self._renewed else self._chance.uniform(0.0, bound)
+                pause = self._chance.uniform(0.0, bound)
                 say(logging.WARNING, "mqtt_disconnected", why=why, retry_s=round(pause, 2))
                 with contextlib.suppress(TimeoutError):
                     async with self._clock.timeout(pause):
@@ -248,7 +250,7 @@ class Session:
                 ended.set_result(why)
 
         self.number = number = self.number + 1
-        will = Will(self._state_topic, self._will())
+        will = Will(self._state_topic, self._will()) if self._adopted else None
         events = LinkEvents(self._arrived, connected, over)
         try:
             link = await asyncio.to_thread(Link, number, self.settings, will, events, self._loop)
@@ -279,9 +281,12 @@ class Session:
         """Subscribe, and on the first time read our own retained state before any command."""
         try:
             await self._subscribe(link, (*self._topics, f"{self._request_root}+"))
-            if not self._gate.is_set():
+            if not self._adopted:
                 await self._read_own_state(link, handlers)
-                self._gate.set()
+                self._adopted = True
+                self._renew(link, "own state read, now with a last will")
+                return
+            self._gate.set()
             self._ready = True
             self._announce_turn()
             while self.refused_topics:
@@ -341,7 +346,7 @@ class Session:
             if not self._requests.offer(message):
                 self._loop.call_soon_threadsafe(self._drop, message, "requests_dropped")
         elif message.topic == self._state_topic:
-            if message.retained and not self._gate.is_set():
+            if message.retained and not self._adopted:
                 self._loop.call_soon_threadsafe(self._own_state, message)
         else:
             self._loop.call_soon_threadsafe(self._drop, message, "foreign")
@@ -363,12 +368,17 @@ class Session:
         self.counters[why] += 1
         if message.qos == 0 or message.link is not self._link or self._renewal is not None:
             return
-        self._renewal = self._loop.create_task(self._renew(message.link), name="uplink renewal")
+        self._renewal = self._loop.create_task(
+            self._renew_later(message.link), name="uplink renewal"
+        )
 
-    async def _renew(self, link: Link) -> None:
+    async def _renew_later(self, link: Link) -> None:
         await self._clock.sleep(self.pace.redelivery_s)
+        self._renew(link, "a message was left unacknowledged")
+
+    def _renew(self, link: Link, why: str) -> None:
         if link is self._link:
-            say(logging.INFO, "mqtt_renewing", connection=link.number)
+            say(logging.INFO, "mqtt_renewing", connection=link.number, why=why)
             self._renewed = True
             link.disconnect()
 
@@ -406,6 +416,9 @@ class Session:
         while True:
             await self._gate.wait()
             message = await self._requests.take()
+            if message.qos and message.link is not self._link:
+                self.counters["stale_messages"] += 1  # the broker brings it again
+                continue
             try:
                 await handlers.request(message)
             except Exception as error:  # noqa: BLE001

@@ -131,7 +131,7 @@ async def test_a_line_cut_at_any_moment_loses_no_row(
         if session._link is not None:
             session._link.abort()
             async with asyncio.timeout(10):
-                await session.connection(other_than=number)
+                await session.ready(other_than=number)
     await until(lambda: len(journal.sent_rows) == 200)
     await until(lambda: platform.on("result")[-1].payload == payloads[-1])
     heard = list(dict.fromkeys(m.payload for m in platform.on("result")))

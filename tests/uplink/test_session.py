@@ -12,6 +12,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from controller.errors import JournalUnwritable
 from controller.model import Order, OrderKey, OrderStatus
 from controller.uplink.link import Link
 from tests.uplink.conftest import (
@@ -154,6 +155,59 @@ async def test_our_own_retained_state_is_read_before_any_command(
     hold.set()
     await until(lambda: again.desk.submitted)
     assert order == ["adopted 900 4711", "command"]
+
+
+@pytest.mark.parametrize("parting", ["cut", "leave"])
+async def test_what_the_retained_state_said_survives_until_it_was_adopted(
+    build: Build, platform: Platform, parting: str
+) -> None:
+    """P13: it may be the only witness of a lost journal. Neither our will nor our farewell
+    takes its place while the disk is too full to write down what it says."""
+    witness = {"journal": 900, "last_seq": 4711}
+    platform.send("state", witness, retain=True)
+    told = asyncio.Event()
+
+    async def full(_journal: int | None, _last_seq: int | None) -> None:
+        told.set()
+        raise JournalUnwritable("no space left; free some")
+
+    machine = build(adopt=full, pace={"adoption_retry_s": 0.05})
+    async with asyncio.timeout(10):
+        await told.wait()
+        if parting == "leave":
+            await machine.uplink.leave()
+        else:
+            link = machine.uplink.session._link
+            assert link is not None
+            link.abort()
+            told.clear()
+            await told.wait()
+    await machine.stop()
+    again = build(journal=machine.journal)
+    await ready(again)
+    assert again.adopted == [(900, 4711)]
+
+
+async def test_a_request_is_answered_once_although_it_was_brought_twice(
+    build: Build, platform: Platform
+) -> None:
+    """One that waited in our mailbox when the line was cut comes again with the session."""
+    machine = build()
+    await ready(machine)
+    await machine.stop()
+    platform.send("request/status", {})
+    hold = asyncio.Event()
+
+    async def adopt(_journal: int | None, _last_seq: int | None) -> None:
+        await hold.wait()
+
+    again = build(adopt=adopt)
+    await until(lambda: len(again.uplink.session._requests))
+    hold.set()
+    await until(lambda: platform.on("response/status"))
+    platform.send("dispense", command(1))
+    await until(lambda: platform.on("order"))
+    assert again.uplink.requests.counters["status"] == 1
 
 
 async def test_without_a_retained_state_commands_do_not_wait_for_ever(
@@ -378,7 +432,7 @@ async def test_subscriptions_refused_by_the_broker_are_named_and_asked_for_again
     async def refusing(link: Link, topics: Sequence[str], **how: Any) -> Sequence[int]:
         asked.append(topics)
         codes = list(await real(link, topics, **how))
-        return [0x87, *codes[1:]] if len(asked) == 1 else codes
+        return [0x87, *codes[1:]] if len(topics) > 1 else codes
 
     monkeypatch.setattr(Link, "subscribe", refusing)
     machine = build(pace={"subscribe_again_s": 0.2})

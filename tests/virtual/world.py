@@ -58,7 +58,7 @@ class MemorySession:
     pace: Any = USUAL_PACE
     settings: Any = field(default_factory=lambda: SimpleNamespace(root="root"))
 
-    async def connection(self, other_than: int = 0) -> int:
+    async def ready(self, other_than: int = 0) -> int:
         if other_than:
             await asyncio.get_running_loop().create_future()
         return 1
