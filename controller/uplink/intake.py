@@ -10,8 +10,8 @@ Where an answer goes:
 
 * a dispense with a readable identity: `order`, stored, with the same answer for
   the same issued_at;
-* one without, and every refused cancel: `event`, rate-limited and counted (a
-  refused cancel is no word about its order);
+* one without, and every refused cancel: `event`, counted, and rate-limited where the
+  sender is to blame (a refused cancel is no word about its order);
 * a journal that cannot be written, or has no birth yet: published past it with
   `journal` and `seq` null, and the command is acknowledged only after the broker
   has that (P12, P13).
@@ -66,6 +66,10 @@ flood of it writes no more than 8,640 rows a day."""
 
 MAY_HAVE_BEEN_EXECUTED = frozenset({Code.CONFLICT, Code.JOURNAL_RESET})
 """Rejections that never say `command_executed: no`, whoever finds them."""
+
+
+OWN_TROUBLE = frozenset({Code.JOURNAL_UNWRITABLE, Code.CLOCK_UNSET})
+"""The sender did nothing wrong: told each time, and acknowledged only after that (P12, P13)."""
 
 
 class Disposition(Enum):
@@ -302,7 +306,7 @@ class Intake:
     async def _refuse_nameless(
         self, topic: str, refusal: _Refusal, key: OrderKey | None = None
     ) -> Disposition:
-        granted = self._events.grant(self.clock.monotonic())
+        granted = refusal.code in OWN_TROUBLE or self._events.grant(self.clock.monotonic())
         message = refusal.detail or CODES[refusal.code].en
         self._note(topic, refusal.code, key, message, published=granted)
         if not granted:

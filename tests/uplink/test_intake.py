@@ -291,6 +291,24 @@ async def test_garbage_is_rate_limited_and_counted(bench: Bench) -> None:
     assert bench.intake.counters["dispense_bad_json"] == 500
 
 
+@pytest.mark.parametrize("trouble", ["unwritable", "clock"])
+async def test_a_cancel_is_not_swallowed_by_the_rate_limit_of_garbage(
+    bench: Bench, trouble: str
+) -> None:
+    """P12, P13: it is acknowledged only after its rejection was heard, however much garbage
+    came before it; acknowledged in silence, the platform would believe it cancelled."""
+    for _ in range(EVENTS_AT_ONCE + 1):
+        await bench.dispense(b"garbage")
+    if trouble == "clock":
+        bench.journal.birth = bench.journal.bound = None
+    bench.journal.unwritable = True
+    cancel = {"order_id": 1, "trade_id": "t", "issued_at": 1_990}
+    assert await bench.cancel(cancel) is ACK
+    assert [said["detail"]["order_id"] for topic, said in bench.direct if topic == "event"] == [1]
+    bench.heard = False
+    assert await bench.cancel(cancel) is LEAVE
+
+
 async def test_too_large_is_refused_unread(bench: Bench) -> None:
     assert await bench.intake.dispense(None, retained=False) is ACK
     assert bench.journal.events[0][1]["code"] == "too_large"
