@@ -11,7 +11,8 @@ import pytest
 from controller.codes import CODES, REASONS, RESPONSES
 from controller.uplink.messages import INCOMING, OUTGOING
 
-PAGE = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text(encoding="utf-8")
+PROJECT = Path(__file__).parents[2]
+PAGE = (PROJECT / "docs" / "mqtt.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"<!-- example: (\S+) -->\n```json\n(.*?)```", PAGE, re.DOTALL)
 MODELS = {**INCOMING, **OUTGOING}
 
@@ -42,3 +43,26 @@ def test_every_field_of_a_command_is_on_the_page() -> None:
     for name in ("dispense", "cancel", "request/results"):
         for field in MODELS[name].model_fields:
             assert f'"{field}"' in PAGE or f"`{field}`" in PAGE
+
+
+RAISED = re.compile(
+    r"""(?:raise_event\(\s*tx,|_insert\(tx,|\.event\(|BoardNote\(|_tell\()\s*"(\w+)\""""
+)
+"""An event's kind, where the code names it in the call."""
+CHOSEN = {
+    *("board_lost", "board_back", "outcome_revised", "late_evidence"),
+    *("dispense_rejected", "cancel_rejected"),
+}
+"""Kinds that the code chooses before the call."""
+
+
+def test_every_kind_of_event_is_on_the_page() -> None:
+    sources = (PROJECT / "controller").rglob("*.py")
+    raised = {kind for path in sources for kind in RAISED.findall(path.read_text("utf-8"))}
+    assert {"lost", "test_vend", "door", "board_restarted", "eye_blocked"} <= raised
+    kinds = raised | CHOSEN
+    (table,) = re.findall(r"\| kind \|.*\n.*\n((?:\|.*\n)*)", PAGE)
+    told = {
+        kind for row in table.splitlines() for kind in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+    assert told == kinds
