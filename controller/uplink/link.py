@@ -48,6 +48,11 @@ FAILURE = 0x80
 
 NO_SUBSCRIBERS = 0x10
 
+UNSPECIFIED = 0x80
+"""What paho says of a line that ended without a DISCONNECT."""
+
+LINE_CLOSED = "the line was cut, or the broker closed it (does another use our client id?)"
+
 P = ParamSpec("P")
 
 
@@ -392,9 +397,15 @@ class Link:
         client.disconnect()  # paho would wait and try itself; the session does that, with jitter
 
     def _on_disconnect(
-        self, _c: mqtt.Client, _u: Any, _flags: Any, reason: ReasonCode, _p: Any
+        self, _c: mqtt.Client, _u: Any, flags: mqtt.DisconnectFlags, reason: ReasonCode, _p: Any
     ) -> None:
-        self.why_ended = self.why_ended or cut(str(reason))
+        if flags.is_disconnect_packet_from_server:
+            why = f"the broker ended it: {reason}"
+        elif reason.value == UNSPECIFIED:
+            why = LINE_CLOSED
+        else:
+            why = str(reason)
+        self.why_ended = self.why_ended or cut(why)
 
     def _on_message(self, _c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -472,10 +483,14 @@ def _tls_context(files: TlsFiles) -> ssl.SSLContext:
     given = [path for path in (files.ca_file, files.cert_file, files.key_file) if path is not None]
     for path in given:
         path.open("rb").close()  # ssl's own message would not name the file
+
+    def passphrase() -> str:  # without this OpenSSL asks on the terminal, and waits there
+        raise ValueError(f"{files.key_file or files.cert_file} wants a passphrase: store it plain")
+
     try:
         context = ssl.create_default_context(cafile=files.ca_file)
         if files.cert_file is not None:
-            context.load_cert_chain(files.cert_file, files.key_file)
+            context.load_cert_chain(files.cert_file, files.key_file, passphrase)
     except ssl.SSLError as error:
         names = ", ".join(str(path) for path in given)
         raise ValueError(f"one of {names} cannot be used: {error}") from None

@@ -410,6 +410,18 @@ async def test_an_acknowledgement_reaches_only_the_connection_that_brought_the_m
     assert len(sent) == 1  # the redelivered copy, not the old one
 
 
+async def test_a_second_machine_under_our_client_id_is_told_in_words(
+    build: Build, platform: Platform
+) -> None:
+    """The broker takes one of two, and mosquitto 2.0 closes the other without a word."""
+    machine = build()
+    await ready(machine)
+    other = Platform(platform.client.port, MACHINE)
+    await until(lambda: machine.uplink.session.last_error)
+    other.close()
+    assert "client id" in machine.uplink.session.last_error
+
+
 async def test_password_and_settings_are_read_at_connect(
     build: Build, broker: Broker, platform: Platform, tmp_path: Any
 ) -> None:

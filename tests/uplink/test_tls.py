@@ -97,3 +97,17 @@ async def test_a_missing_key_file_is_named_and_tried_again(
     await until(lambda: "later.key" in machine.uplink.session.last_error)
     missing.write_bytes((authority / "machine.key").read_bytes())
     await machine.uplink.session.ready()
+
+
+async def test_a_key_behind_a_passphrase_is_named_and_nobody_is_asked_for_it(
+    build: Build, authority: Path, secure: Broker, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """OpenSSL would ask on the terminal, and wait there for ever."""
+    locked = authority / "locked.key"
+    words = ("ec", "-in", "machine.key", "-out", locked.name, "-aes128", "-passout", "pass:x")
+    openssl(authority, *words)
+    machine = build(tls=TlsFiles(authority / "ca.pem", authority / "machine.pem", locked))
+    await until(lambda: machine.uplink.session.last_error)
+    assert "locked.key" in machine.uplink.session.last_error
+    assert "passphrase" in machine.uplink.session.last_error
+    assert "PEM" not in capfd.readouterr().err
