@@ -108,7 +108,7 @@ class Requests:
         verb = asked if _VERB.fullmatch(asked) else "invalid"
         answer = await self._answer(verb, message)
         self.counters[verb if verb in self._verbs else "refused"] += 1
-        if answer.code is not Code.OK:
+        if answer.messages is None and answer.code is not Code.OK:
             say(logging.WARNING, "request_refused", verb=verb, code=answer.code.value)
         await self._send(verb, message, answer)
 
@@ -156,10 +156,13 @@ class Requests:
             found = await self.reports.of_order(key, after, request.limit + 1)
         if found is None:
             return _Answer(Code.UNKNOWN_ORDER, request_id=request.request_id)
+        # A command always has a message, until its details are past the retention.
+        pruned = request.order_id is not None and not found and after == (0, 0)
         page = _page(found, request.limit)
         more = len(page) < len(found)
         following = {"journal": page[-1].journal, "seq": page[-1].seq} if more else None
         return _Answer(
+            Code.RESULTS_PRUNED if pruned else Code.OK,
             request_id=request.request_id,
             data={"next": following, "topics": [row.topic for row in page], "messages": []},
             messages=[row.payload for row in page],

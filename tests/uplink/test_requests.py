@@ -9,7 +9,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from controller.model import OrderKey, OrderStatus
+from controller.model import Order, OrderKey, OrderStatus
 from controller.uplink.link import MqttSettings
 from controller.uplink.requests import PAGE_BYTES, may_write_to
 from tests.uplink.conftest import MACHINE, ROOT, Build, Machine, MemoryJournal, Platform, until
@@ -74,6 +74,20 @@ async def test_results_of_one_order_and_of_an_unknown_one(
     assert known["data"]["next"] is None
     unknown = await ask(platform, "results", {"order_id": 4})
     assert unknown["code"] == "unknown_order"
+
+
+async def test_an_order_whose_details_are_gone_says_so(
+    machine: Machine, platform: Platform
+) -> None:
+    """P8: an empty page that says `ok` would mean that nothing ever became of the order."""
+    machine.journal.known[OrderKey(5)] = Order(OrderKey(5), "t", 1_990, 2_000, ())
+    pruned = await ask(platform, "results", {"order_id": 5})
+    assert pruned["code"] == "results_pruned"
+    assert pruned["data"] == {"next": None, "topics": [], "messages": []}
+    machine.journal.put_order(OrderKey(5), OrderStatus.FINISHED)
+    assert (await ask(platform, "results", {"order_id": 5}))["code"] == "ok"
+    end = {"order_id": 5, "journal": 1000, "seq": 1}
+    assert (await ask(platform, "results", end))["code"] == "ok"
 
 
 async def test_a_page_has_a_bound_in_bytes(build: Build, platform: Platform) -> None:
