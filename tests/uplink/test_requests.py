@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from controller.clock import LoopClock
 from controller.model import Order, OrderKey, OrderStatus
-from controller.uplink.link import MqttSettings
-from controller.uplink.requests import PAGE_BYTES, may_write_to
-from tests.uplink.conftest import MACHINE, ROOT, Build, Machine, MemoryJournal, Platform, until
+from controller.uplink.link import Inbound, MqttSettings
+from controller.uplink.messages import Payloads, ResponseMessage
+from controller.uplink.requests import PAGE_BYTES, Requests, may_write_to
+from tests.uplink.conftest import (
+    MACHINE,
+    ROOT,
+    Build,
+    Machine,
+    MemoryJournal,
+    Platform,
+    View,
+    until,
+)
 
 
 async def ask(platform: Platform, verb: str, payload: Any, **rest: Any) -> dict[str, Any]:
@@ -189,3 +203,48 @@ async def test_requests_are_rate_limited(machine: Machine, platform: Platform) -
         )
     )
     assert counters["status"] <= 40
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=40)
+FIELDS = st.dictionaries(
+    st.sampled_from(["request_id", "order_id", "delivery_id", "journal", "seq", "limit"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT | st.lists(st.integers()),
+)
+
+
+@settings(deadline=None)
+@given(
+    verb=st.sampled_from(["status", "inventory", "results"]) | ANY_TEXT,
+    payload=st.none()
+    | st.binary(max_size=200)
+    | FIELDS.map(lambda value: json.dumps(value).encode()),
+    retained=st.booleans(),
+    response_topic=st.none() | ANY_TEXT | ANY_TEXT.map(lambda text: f"vending/v1/reply/{text}"),
+    correlation=st.none() | st.binary(max_size=400),
+)
+async def test_any_request_is_answered_once_below_the_answers_topics(
+    verb: str,
+    payload: bytes | None,
+    response_topic: str | None,
+    correlation: bytes | None,
+    *,
+    retained: bool,
+) -> None:
+    """P14: any bytes, any verb, any response topic: one answer with a code, and only there."""
+    answers: list[tuple[str, bytes]] = []
+
+    async def publish(topic: str, data: bytes, **_: Any) -> None:
+        answers.append((topic, data))
+
+    journal = MemoryJournal()
+    journal.put_order(OrderKey(1), OrderStatus.ACCEPTED)
+    session: Any = SimpleNamespace(settings=MqttSettings(MACHINE), publish=publish)
+    asked = Requests(session, View(journal), journal, Payloads(MACHINE), LoopClock())
+    link: Any = None
+    topic = f"{ROOT}/request/{verb}"
+    await asked.handle(Inbound(link, 1, 1, topic, payload, retained, response_topic, correlation))
+    ((answered, data),) = answers
+    assert answered.startswith((f"{ROOT}/response/", "vending/v1/reply/"))
+    assert "+" not in answered
+    assert "#" not in answered
+    ResponseMessage.model_validate_json(data)
