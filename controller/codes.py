@@ -253,5 +253,6 @@ def backend_action(outcome: Outcome) -> Action:
 
 
 def rejection_action(code: Code, executed: Executed) -> Action:
-    """What to do with an `order` message: an execution that may have been is always asked for."""
-    return Action.ASK if executed is Executed.UNKNOWN else CODES[code].action
+    """What to do with an `order` message: what may have been executed is never simply refunded."""
+    action = CODES[code].action
+    return Action.ASK if action is Action.REFUND and executed is Executed.UNKNOWN else action

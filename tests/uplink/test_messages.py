@@ -219,4 +219,6 @@ def test_what_may_have_been_executed_is_never_simply_refunded() -> None:
         assert CODES[code].action is Action.ASK
     assert rejection_action(Code.EXPIRED, Executed.UNKNOWN) is Action.ASK
     assert rejection_action(Code.EXPIRED, Executed.NO) is Action.REFUND
+    assert rejection_action(Code.UNKNOWN_ORDER, Executed.UNKNOWN) is Action.ASK
+    assert rejection_action(Code.TOO_LATE, Executed.UNKNOWN) is Action.WAIT  # units still open
     assert backend_action(Outcome.UNKNOWN) is Action.ASK
