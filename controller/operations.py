@@ -25,6 +25,10 @@ from controller.service import shapes
 from controller.uplink.requests import StoredMessage
 from controller.view import View
 
+WAITING_S = 0.5
+"""Between two words of a test vend that waits, which are also the moments at which it can be
+left: so soon after a Ctrl-C a hand is not yet in the machine."""
+
 HISTORY = 20
 """Newest cycles of a lane that are shown: a lane's trouble shows in its last few."""
 
@@ -174,7 +178,8 @@ class Operations:
     async def test_lane(
         self, channel: str, cycles: int, who: str
     ) -> AsyncGenerator[Mapping[str, Any], None]:
-        """Steps as service.machine.Machine describes; a cycle that began is followed to its end."""
+        """Steps as service.machine.Machine describes. Closed while no cycle is open, it begins
+        none; a cycle that began is followed to its end."""
         counts = dict.fromkeys(Outcome, 0)
         for cycle in range(1, cycles + 1):
             test_id = f"{int(self._clock.wall())}-{secrets.token_hex(4)}"
@@ -192,9 +197,12 @@ class Operations:
 
             vend = asyncio.create_task(self._dispenser.test(channel, test_id, who, told))
             vend.add_done_callback(partial(_end_of, steps))
-            while step := await steps.get():
-                yield step
-            finding: Finding = await vend
+            try:
+                while step := await self._step(steps, head):
+                    yield step
+                finding: Finding = await vend
+            finally:
+                vend.cancel()  # left while it waits; nothing happens to one that is over
             counts[finding.outcome] += 1
             yield {
                 "event": "outcome",
@@ -207,6 +215,33 @@ class Operations:
             if finding.outcome is Outcome.UNKNOWN:
                 break  # something may hang there, or still turn: a person looks first
         yield {"event": "finished", "channel": channel, **{str(k): n for k, n in counts.items()}}
+
+    async def _step(
+        self, steps: asyncio.Queue[Mapping[str, Any]], head: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """The next step of a test vend, `waiting` while none of its cycles is open; empty: over."""
+        while True:
+            try:
+                async with self._clock.timeout(WAITING_S):
+                    return await steps.get()
+            except TimeoutError:
+                running = [each.job.name for each in self._dispenser.running()]
+                if f"test:{head['test_id']}" not in running:
+                    return {
+                        "event": "waiting",
+                        **head,
+                        "note": self._awaited(head["channel"], running),
+                    }
+
+    def _awaited(self, channel: str, running: Sequence[str]) -> str:
+        """What a test vend of this lane waits for, as far as it shows from here."""
+        cabinet = self._dispenser.floor.cabinet_of(channel)
+        status = self._dispenser.stations[cabinet.board].board.status()
+        if running:
+            return f"a cycle runs: {running[0]}"
+        if cabinet.drop_sensor and status.eye not in ("clear", "unverified"):
+            return f"the light eye is {status.eye}"
+        return self._view.cabinet(cabinet)["reason"] or "its turn"
 
     # ------------------------------------------------------------------ shapes
 

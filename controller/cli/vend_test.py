@@ -27,12 +27,14 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
         ),
     )
     outcomes: list[Mapping[str, Any]] = []
+    said = ""
     try:
         for step in session.daemon.stream(path("lanes", args.lane, "test"), cycles=args.cycles):
             if session.json:
                 screen.as_json_line(step)
-            elif sentence := progress(step):
+            elif (sentence := progress(step)) and sentence != said:  # it waits: once is enough
                 screen.words(sentence)
+                said = sentence
             if step.get("event") == "outcome":
                 outcomes.append(step)
             if step.get("event") == "refused":

@@ -283,7 +283,8 @@ class Dispenser:
     ) -> Finding:
         """One test vend (P6): the rules of every vend, ahead of the queue.
 
-        Raises Refused when the lane can't be tested now.
+        Cancelled while it waits, it never moves the motor; a cycle that runs goes on to
+        its end. Raises Refused when the lane can't be tested now.
         """
         await self._open.wait()
         if self.floor.stopping:
@@ -309,7 +310,12 @@ class Dispenser:
         run = OrderRun(self._clock.monotonic() + TEST_STARTS_WITHIN_S)
         worker.queue.appendleft(Job(channel, run, test=vend))
         self.bell.ring()
-        return await asyncio.shield(done)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            run.expires = float("-inf")  # no deadline passes while a cycle of it runs
+            self.bell.ring()
+            raise
 
     # ------------------------------------------------------------------ for people
 

@@ -181,6 +181,7 @@ class Service:
             listening = listening and await _writes(response.write(line(step)))
             left = self.closing or not _there(request, listening)
             if left and step.get("event") in AT_REST:
+                logger.info("test_vend_left", extra={"fields": {"path": request.path[:200]}})
                 break
             following = asyncio.ensure_future(_next(steps))
             listening = await self._wait(following, response, listening=listening)

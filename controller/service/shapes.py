@@ -25,7 +25,7 @@ class MovingLane(TypedDict):
     cycle_id: int
     """0 while it is not known yet."""
     purpose: str
-    """`1111111/17332#2` (order/delivery#unit), or `test <test_id>`."""
+    """`1111111/17332#2` (order/delivery#unit), or `test:<test_id>`."""
     since: float
 
 

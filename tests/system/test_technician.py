@@ -1,0 +1,65 @@
+"""A technician at the machine: what vendctl does to a real daemon and its motors (P6)."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from dataclasses import replace
+
+import pytest
+
+from tests.system.conftest import SiteMaker
+from tests.system.process import PROGRAMS
+from tests.system.site import SPIRAL_ON_XY, TRACK_ON_VBP, Site
+from tests.system.waiting import wait_for
+
+pytestmark = pytest.mark.system
+
+LONG_LOOK = replace(TRACK_ON_VBP, settings={**TRACK_ON_VBP.settings, "eye_clear_timeout_s": 60})
+"""A blocked eye is waited for longer than any test takes."""
+
+
+def begin_test_vend(site: Site, channel: str) -> subprocess.Popen[str]:
+    command = [PROGRAMS / "vendctl", "--socket", site.daemon.control, "test", channel, "--yes"]
+    return subprocess.Popen(
+        [str(word) for word in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_p6_a_test_vend_that_was_interrupted_while_it_waited_never_moves_the_motor(
+    make_site: SiteMaker,
+) -> None:
+    """They press Ctrl-C and reach in for the item in the eye: that must not start the motor."""
+    site = make_site((LONG_LOOK, SPIRAL_ON_XY)).up()
+    site.emulator.fault("main", "eye_stuck_blocked")
+    vend = begin_test_vend(site, "A2")
+    wait_for(lambda: "eye_blocked" in site.daemon.output(), "the test vend waits for the eye")
+    vend.send_signal(signal.SIGINT)
+    _out, err = vend.communicate(timeout=10)
+    assert vend.returncode == 130
+    assert "No further cycle begins" in err
+    wait_for(lambda: "test_vend_left" in site.daemon.output(), "the daemon noticed", 3)
+    site.emulator.lift("main", "eye_stuck_blocked")
+    done = site.daemon.run_ctl("test", "A1", "--yes")
+    assert done.returncode == 0, "the cabinet is free for the next one"
+    assert site.ledger("A2", "drive_frame") == []
+    site.judge(test_cycles={"A1": 1})
+
+
+def test_p6_a_test_vend_that_waits_says_so_and_is_not_given_up_by_vendctl(
+    make_site: SiteMaker,
+) -> None:
+    site = make_site((LONG_LOOK, SPIRAL_ON_XY)).up()
+    site.emulator.fault("main", "eye_stuck_blocked")
+    begun = time.monotonic()
+    done = site.daemon.run_ctl("test", "A2", "--yes", "--timeout", "3", timeout=60)
+    assert done.returncode == 1, "it did not deliver"
+    assert time.monotonic() - begun > 3, "its own bound, not vendctl's patience"
+    assert done.stderr.count("waits: the light eye is blocked") == 1, "each reason once"
+    assert "expired" in done.stdout
+    assert site.ledger("A2", "drive_frame") == []
