@@ -42,7 +42,7 @@ EXIT_OF_STATUS: Mapping[int, Exit] = {
 
 def path(*parts: str) -> str:
     """`/v1/…` of these parts, each quoted whole."""
-    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+    return "/v1/" + "/".join(quote(part, safe="", errors="replace") for part in parts)
 
 
 class Daemon:

@@ -37,13 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program `vendctl`; returns its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     LANGUAGE.set(language_of(given, os.environ))
+    screen.open_streams()
+    code = Exit.FINE
     try:
         code = _run(given)
         sys.stdout.flush()
     except BrokenPipeError:
-        # `vendctl events | head`: the reader has enough. Python's own flush at exit would fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(Exit.FINE)
+        screen.drop(sys.stdout)  # `vendctl events | head`: the reader has enough
+    except OSError as error:
+        screen.drop(sys.stdout)
+        screen.words(say("vendctl: cannot write the answer: {why}", why=error.strerror or error))
+        return int(Exit.BAD_NEWS)
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
     return int(code)
@@ -82,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         group, _, name = verb.name.rpartition(" ")
         if group and group not in groups:
             groups[group] = verbs.add_parser(
-                group, usage=f"vendctl {group} VERB …", allow_abbrev=False
+                group, prog=f"vendctl {group}", usage=f"vendctl {group} VERB …", allow_abbrev=False
             ).add_subparsers(metavar="VERB", required=True)
         _add(groups[group] if group else verbs, name, verb, options)
     return top

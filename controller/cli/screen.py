@@ -6,6 +6,7 @@ without control characters: a board's text must not move the cursor.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ import textwrap
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 WIDTH = 60
 """Columns. An SSH session on a phone held upright shows about so many."""
@@ -23,21 +24,45 @@ COLOURS = {"bad": "31", "good": "32", "loud": "1"}
 """SGR codes (ECMA-48): red, green, bold."""
 
 
+def open_streams() -> None:
+    """Before anything is printed: a closed stream swallows, and no text is too odd to print."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - to stay open
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
+def drop(stream: TextIO) -> None:
+    """After a failed write: Python's own flush at exit would fail again, with a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def data(text: str) -> None:
     print(text)
 
 
 def words(text: str) -> None:
-    """What is said beside the data."""
-    print(text, file=sys.stderr, flush=True)
+    """What is said beside the data. That nobody reads it is no reason to leave an act."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        drop(sys.stderr)
 
 
 def as_json(content: object) -> None:
-    print(json.dumps(content, ensure_ascii=False, indent=2), flush=True)
+    _print_json(content, indent=2)
 
 
 def as_json_line(content: object) -> None:
-    print(json.dumps(content, ensure_ascii=False), flush=True)
+    _print_json(content)
+
+
+def _print_json(content: object, indent: int | None = None) -> None:
+    """UTF-8 where the stream is, else ASCII with JSON's own escapes: the same either way."""
+    utf8 = sys.stdout.encoding.lower() == "utf-8"
+    print(json.dumps(content, ensure_ascii=not utf8, indent=indent), flush=True)
 
 
 def paint(text: str, colour: str) -> str:

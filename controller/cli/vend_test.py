@@ -42,7 +42,7 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
                 raise Trouble(Exit.REFUSED, code, message)
             if step.get("event") == "finished":
                 return _finished(session, outcomes)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         screen.words(
             say(
                 "\nNo further cycle begins. One that runs now ends by itself within its time "
