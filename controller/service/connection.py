@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +116,16 @@ class Connection(web.RequestHandler):
 def connection_of(request: web.BaseRequest) -> Connection:
     assert isinstance(request.protocol, Connection)  # noqa: S101 - our own factory made it
     return request.protocol
+
+
+def has_left(request: web.BaseRequest) -> bool:
+    """Whether the peer has closed its end. The kernel is asked: when the loop was held up,
+    it reads a request before it learns that its sender gave up waiting long ago."""
+    if request.transport is None or request.transport.is_closing():
+        return True
+    looked = select.poll()
+    looked.register(request.transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    return bool(looked.poll(0))
 
 
 def _http_bytes(head: bytes, content: dict[str, Any]) -> bytes:

@@ -114,8 +114,8 @@ class Machine(Protocol):
         end. Only the daemon's own stop (`Service.close` after its grace) cancels it
         inside a cycle: what happens to that cycle is the daemon's matter.
 
-        Refused, before the first step: `unknown_channel`, `busy`, `cabinet_stopped`,
-        `board_offline`, `lane_empty`; between two cycles it may be raised too and ends
+        Refused, before the first step: `unknown_channel`, `busy`, `out_of_service`,
+        `unresolved`, `shutting_down`; between two cycles it may be raised too and ends
         the stream.
         """
         ...

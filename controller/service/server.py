@@ -4,7 +4,8 @@ One request per connection. Every answer is JSON; every error is
 `{"error": code, "message": text}` and never a stack trace. What a peer can make us
 hold is bounded: connections, their age, the size of a request, the number of test
 vends. A peer that goes away stops nothing that began: an act is carried through,
-a test vend's running cycle is followed to its end (and no further one begins).
+a test vend's running cycle is followed to its end (and no further one begins). An
+act whose peer had left before we came to it is not begun.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from controller.errors import (
     Refused,
 )
 from controller.service import socket_file
-from controller.service.connection import REQUEST_S, Connection, Door, connection_of
+from controller.service.connection import REQUEST_S, Connection, Door, connection_of, has_left
 from controller.service.machine import Machine
 from controller.service.peers import Admission, Peer, Right, name_of, own_uid, peer_of
 from controller.service.routes import Answer
@@ -74,7 +75,7 @@ FAILURES: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
 
 
 class PeerGone(ConnectionResetError):
-    """It closed its connection between its request and our first question about it."""
+    """It closed its connection before we began with its request."""
 
 
 class Service:
@@ -141,6 +142,9 @@ class Service:
         connection.live_for(None if route.stream else ANSWER_S + WRITE_S)
         who = name_of(peer.uid)
         if route.right is Right.ACT:
+            if has_left(request):
+                _note("left_before_the_act", peer, request)
+                raise PeerGone
             _note("asked_to_act", peer, request, asked=given.model_dump_json())
         if route.stream is not None:
             return await self._stream(request, route.stream(self.machine, given, who))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,6 +127,19 @@ async def test_p6_a_technician_who_leaves_stops_nothing_in_mid_cycle(
         ("cycle_closed", "A20", 1),
     ]
     assert service.streams == set()
+
+
+@pytest.mark.parametrize("asked", [TEST_VEND, request("POST", "/v1/cabinets/A/start")])
+async def test_p6_an_act_whose_asker_left_before_we_read_it_is_not_done(
+    service: Service, machine: MemoryMachine, socket_path: Path, asked: bytes
+) -> None:
+    """After a hang of ours: they were told that time ran out, and may have reached in."""
+    with socket.socket(socket.AF_UNIX) as asker:
+        asker.connect(str(socket_path))
+        asker.sendall(asked)  # all this in one turn of the loop: the service has not looked yet
+    assert (await get(socket_path, "/v1/status"))[0] == 200
+    await until(lambda: service.door.connections == 0)
+    assert machine.acts == []
 
 
 async def test_a_quiet_stream_shows_that_it_lives(
