@@ -24,9 +24,6 @@ STOP_MARGIN_MS = 3_000
 PLATFORM_BACKSTOP_S = 120
 """The platform books an order as failed when no result came for so long."""
 
-UNIT_STOP_CYCLE_S = 90
-"""The longest cycle that TimeoutStopSec of the systemd unit has room for."""
-
 CYCLE_TIMEOUT_S = {"locker": 15.0, "spiral": 30.0, "track": 90.0}
 MAX_RUN_MS = {"locker": 5_000, "spiral": 15_000, "track": 15_000}
 DROP_WAIT_MS = 3_000
@@ -325,15 +322,6 @@ def units_end_in_time(draft: Draft) -> Iterator[Finding]:
                 f"{second} x late drop {late:g}); the platform gives up after "
                 f"{PLATFORM_BACKSTOP_S} s",
                 "lower cycle_timeout_s or second_cycles, or expect results marked late",
-                warning=True,
-            )
-        if timeout > UNIT_STOP_CYCLE_S:
-            yield Finding(
-                cabinet.at("cycle_timeout_s"),
-                f"a cycle may outlast the systemd unit's TimeoutStopSec, made for "
-                f"{UNIT_STOP_CYCLE_S} s",
-                "raise TimeoutStopSec in a drop-in to cycle_timeout_s + 60",
-                timeout,
                 warning=True,
             )
 

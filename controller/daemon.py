@@ -52,6 +52,11 @@ mobile line a second; what is left goes out after the next start."""
 DRAIN_MARGIN_S = 10.0
 """Beyond the longest cycle timeout: its closing commit on a slow SD card."""
 
+STOP_REST_S = 60.0
+"""What a stop may take beyond the longest cycle timeout: the two above, the farewell to the
+broker, the local service's last answers, the journal's last commit. So much has the unit's
+TimeoutStopSec beyond the longest default cycle."""
+
 CLOCK_LOOK_S = 1.0
 """How often an unset clock is asked for again."""
 
@@ -270,7 +275,7 @@ class Daemon:
 
     async def _leave(self) -> None:
         """The running cycle ends, what is known is published, and we say goodbye."""
-        notify.stopping("finishing the running cycle")
+        notify.stopping("finishing the running cycle", self._longest_cycle_s + STOP_REST_S)
         log.info("stopping", extra={"fields": {"cycles": len(self.dispenser.running())}})
         if not await self.dispenser.drain(self._longest_cycle_s + DRAIN_MARGIN_S):
             log.error("cycle_left_open", extra={"fields": {"remedy": "the next start settles it"}})

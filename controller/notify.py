@@ -29,9 +29,10 @@ def watchdog(environ: Mapping[str, str] = os.environ) -> bool:
     return send("WATCHDOG=1", environ)
 
 
-def stopping(text: str = "", environ: Mapping[str, str] = os.environ) -> bool:
-    """An orderly stop has begun."""
-    return send(f"STOPPING=1\nSTATUS={_line(text)}", environ)
+def stopping(text: str, within_s: float, environ: Mapping[str, str] = os.environ) -> bool:
+    """An orderly stop has begun and ends within so long, whatever TimeoutStopSec= says."""
+    extended = f"EXTEND_TIMEOUT_USEC={round(within_s * 1_000_000)}"
+    return send(f"STOPPING=1\nSTATUS={_line(text)}\n{extended}", environ)
 
 
 def watchdog_interval_s(environ: Mapping[str, str] = os.environ) -> float | None:

@@ -273,11 +273,6 @@ WARNINGS = {
         'name = "A"\nsecond_cycles = 1',
         "a unit may take 220 s (eye 10 + 2 x cycle 90 + 1 x late drop 30)",
     ),
-    "longer than the unit waits": (
-        'name = "A"',
-        'name = "A"\ncycle_timeout_s = 91',
-        "may outlast the systemd unit's TimeoutStopSec",
-    ),
     "time to live": ("[clock]", "order_ttl_s = 120\n[clock]", "platform gives up after 120 s"),
     "limit that nobody obeys": ('name = "B"', 'name = "B"\nmax_run_ms = 1', "has no effect"),
     "relative path": ('"/var/lib/vending-controller"', '"state"', "a relative path"),

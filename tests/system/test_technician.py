@@ -63,3 +63,18 @@ def test_p6_a_test_vend_that_waits_says_so_and_is_not_given_up_by_vendctl(
     assert done.stderr.count("waits: the light eye is blocked") == 1, "each reason once"
     assert "expired" in done.stdout
     assert site.ledger("A2", "drive_frame") == []
+
+
+def test_a_stop_in_mid_cycle_asks_systemd_for_as_long_as_the_settings_let_it_last(
+    make_site: SiteMaker,
+) -> None:
+    """TimeoutStopSec of the unit is made for 90 s; a larger cycle_timeout_s needs no drop-in."""
+    slow = replace(TRACK_ON_VBP, settings={**TRACK_ON_VBP.settings, "cycle_timeout_s": 200})
+    site = make_site((slow, SPIRAL_ON_XY)).up()
+    vend = begin_test_vend(site, "A2")
+    site.wait_ledger("A2", "motor_started")
+    site.daemon.signal(signal.SIGTERM)
+    site.daemon.wait_notified("EXTEND_TIMEOUT_USEC=260000000")
+    assert site.daemon.wait() == 0
+    vend.communicate(timeout=10)
+    assert len(site.ledger("A2", "product_fell")) == 1

@@ -41,8 +41,10 @@ def test_each_word_arrives_whole(address: str) -> None:
         assert listening.recv(4096) == b"STATUS=waiting READY=1"  # no second assignment
         assert notify.watchdog(environ)
         assert listening.recv(4096) == b"WATCHDOG=1"
-        assert notify.stopping("a cycle runs", environ)
-        assert listening.recv(4096) == b"STOPPING=1\nSTATUS=a cycle runs"
+        assert notify.stopping("a cycle runs", 150.5, environ)
+        assert listening.recv(4096) == (
+            b"STOPPING=1\nSTATUS=a cycle runs\nEXTEND_TIMEOUT_USEC=150500000"
+        )
 
 
 @pytest.mark.parametrize(
