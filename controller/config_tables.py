@@ -31,6 +31,8 @@ ACTING_VERBS = ("stock.set", "lane.enable", "lane.disable", "mode.set", "lane.te
 
 UNIX_SOCKET_PATH_MAX = 107
 """Bytes: sun_path of unix(7) is 108 with its closing NUL."""
+FRESH_SOCKET_MAX = len("/.4194304")
+"""Bytes below its directory of the name that it is bound as first: a dot and the largest pid."""
 
 
 def _path(value: object) -> object:
@@ -44,7 +46,8 @@ def _path(value: object) -> object:
 
 
 def _socket(value: Path) -> Path:
-    if len(bytes(value)) > UNIX_SOCKET_PATH_MAX:
+    longest = max(len(bytes(value)), len(bytes(value.parent)) + FRESH_SOCKET_MAX)
+    if longest > UNIX_SOCKET_PATH_MAX:
         raise ValueError(f"is longer than the {UNIX_SOCKET_PATH_MAX} bytes of a socket's path")
     return value
 

@@ -23,6 +23,9 @@ logger = logging.getLogger("vending.service")
 MODE = 0o660
 """The group reads and writes, others nothing; who may act is decided by `peers`."""
 
+LONGEST_PATH = 107
+"""Bytes, unix(7): nobody could connect to a longer one."""
+
 BACKLOG = 8
 """Connections that the kernel holds for us; the bound of those that we hold is the server's."""
 
@@ -54,8 +57,10 @@ def listen(path: Path, gid: int | None) -> socket.socket:
     Raises SocketUnusable when a live daemon has it, something else lies there, or
     the directory does not let us.
     """
+    if len(bytes(path)) > LONGEST_PATH:
+        raise SocketUnusable(_why_not(path, OSError("AF_UNIX path too long")))
     _refuse_occupied(path)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = path.with_name(f".{os.getpid()}")  # short: config_tables counts its bytes
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -129,7 +134,8 @@ def _give_to_group(path: Path, gid: int | None) -> None:
 
 def _why_not(path: Path, error: OSError) -> str:
     if "too long" in str(error):
-        return f"{path} is too long for a socket (107 bytes at most): shorten [service] socket"
+        most = f"{LONGEST_PATH} bytes at most"
+        return f"{path} is too long for a socket ({most}): shorten [service] socket"
     remedies = {
         errno.ENOENT: f"the directory {path.parent} is missing: create it",
         errno.EACCES: f"the directory {path.parent} does not let this user write: change its owner",

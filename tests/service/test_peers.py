@@ -12,7 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from controller.config_tables import ServiceTable
+from controller.service import socket_file
 from controller.service.peers import Admission, Peer, Right, name_of, peer_of
 from controller.service.server import Service, start_service
 from controller.service.socket_file import SocketUnusable
@@ -200,3 +203,23 @@ async def test_the_path_of_a_successor_is_not_taken_away(
     await first.close()
     assert (await get(socket_path, "/v1/status"))[0] == 200
     await second.close()
+
+
+@pytest.mark.parametrize("name", ["control.sock", "s"])
+def test_what_the_settings_take_as_a_socket_can_be_listened_on(tmp_path: Path, name: str) -> None:
+    """The longest path that `--check` finds right, and the one that it no longer does."""
+
+    def taken(length: int) -> Path | None:
+        directory = tmp_path / ("d" * (length - len(f"{tmp_path}//{name}")))
+        try:
+            return ServiceTable.model_validate({"socket": str(directory / name)}).socket
+        except ValidationError:
+            return None
+
+    longest = max(length for length in range(len(f"{tmp_path}//{name}") + 1, 120) if taken(length))
+    assert longest >= 98
+    path = taken(longest)
+    assert path is not None
+    path.parent.mkdir()
+    socket_file.listen(path, None).close()
+    assert path.is_socket()
