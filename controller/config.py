@@ -101,6 +101,20 @@ def check_text(path: Path) -> tuple[list[str], list[str]]:
     return list(verdict.errors), list(verdict.warnings)
 
 
+def state_dir(path: Path) -> Path:
+    """Where the journal lives, for what must be written whatever else is wrong in the file.
+
+    Its default where the file does not say.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        table = {"machine_no": "00000000", "state_dir": raw["machine"]["state_dir"]}
+        return MachineTable.model_validate(table).state_dir
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        default: Path = MachineTable.model_fields["state_dir"].default
+        return default
+
+
 def cabinets(settings: Settings) -> tuple[Cabinet, ...]:
     """The settings in the words of the heart."""
     protocols = {board.name: board.protocol for board in settings.boards}

@@ -83,17 +83,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.check:
         return check(given.config)
+    logs.configure()
+    if given.record_stop:
+        return record(given.config)
     try:
         settings, warnings = config.load(given.config)
     except ConfigError as mistakes:
-        sys.stderr.write(f"{mistakes}\n")
+        for line in str(mistakes).splitlines():
+            tell("config_mistake", line)
         return 2
-    if given.record_stop:
-        record_stop(settings.machine.state_dir, os.environ)
-        return 0
-    logs.configure()
     for warning in warnings:
-        log.warning("config_warning", extra={"fields": {"text": warning}})
+        log.warning("config_warning", extra={"fields": {"text": logs.Words(warning)}})
     code = 0
     try:
         asyncio.run(serve(settings))
@@ -116,14 +116,31 @@ def check(path: Path) -> int:
     return 2 if errors else 0
 
 
+def record(path: Path) -> int:
+    """`--record-stop`, whatever else is wrong in the settings."""
+    try:
+        record_stop(config.state_dir(path), os.environ)
+    except OSError as trouble:
+        tell("stop_not_recorded", str(trouble))
+        return 1
+    return 0
+
+
 def fail(group: BaseExceptionGroup[ControllerError], code: int) -> int:
     """The first trouble, as a person should read it."""
     first: BaseException = group
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
-    log.critical("stopped", extra={"fields": {"error": str(first)}})
-    sys.stderr.write(f"vendingd: {first}\n")
+    tell("stopped", f"vendingd: {first}")
     return code
+
+
+def tell(event: str, words: str) -> None:
+    """The end of the program: an event in the service's journal, a plain line at a terminal."""
+    if logs.is_journal(sys.stderr, os.environ):
+        log.critical(event, extra={"fields": {"text": logs.Words(words)}})
+    else:
+        sys.stderr.write(f"{words}\n")
 
 
 async def serve(settings: config.Settings) -> None:

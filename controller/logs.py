@@ -30,6 +30,8 @@ from typing import IO, Any
 ROOT = "vending"
 LONGEST_VALUE = 200
 """Characters of one value. A peer's text must not fill a disk with one message."""
+LONGEST_WORDS = 2000
+"""Characters of a sentence of our own: its remedy stands at its end."""
 MOST_FIELDS = 40
 """Fields of one line; the widest event of ours has fewer than 20."""
 LAST_FRAMES = 4
@@ -47,6 +49,12 @@ _SECRET = re.compile(
     r"password|passwd|secret|token|key_material|private_key|credential", re.IGNORECASE
 )
 _HIDDEN = "(hidden)"
+
+
+class Words(str):
+    """A sentence of our own, with a remedy that must not be cut off."""
+
+    __slots__ = ()
 
 
 def log(logger: logging.Logger, level: int, event: str, /, **fields: Any) -> None:
@@ -133,8 +141,9 @@ def rendered(value: Any) -> str:
         text = _text(value)
     except Exception:  # noqa: BLE001  somebody's __str__ must not cost us the event
         text = f"<{type(value).__name__}>"
-    if len(text) > LONGEST_VALUE:
-        text = text[: LONGEST_VALUE - 1] + "…"
+    longest = LONGEST_WORDS if isinstance(value, Words) else LONGEST_VALUE
+    if len(text) > longest:
+        text = text[: longest - 1] + "…"
     if _PLAIN.fullmatch(text):
         return text
     return '"' + "".join(map(_escaped, text)) + '"'

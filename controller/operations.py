@@ -299,12 +299,10 @@ class Operations:
     def _port(self, name: str, station: Station) -> shapes.PortView:
         status = station.board.status()
         counters = dict(status.counters)
+        last, mean = (counters.pop(f"round_trip_{each}_us", 0) for each in ("last", "mean"))
         trip: shapes.RoundTrip | None = None
         if counters.get("round_trips"):
-            trip = {
-                "last": counters.pop("round_trip_last_us", 0) / 1000,
-                "mean": counters.pop("round_trip_mean_us", 0) / 1000,
-            }
+            trip = {"last": last / 1000, "mean": mean / 1000}
         return {
             "board": name,
             "protocol": station.board.protocol,
