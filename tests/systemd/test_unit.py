@@ -217,6 +217,30 @@ def test_the_daemons_work_under_the_filter() -> None:
 # --------------------------------------------------------------------------- companions
 
 
+def test_the_documents_commands_install_the_files_on_a_bare_debian(tmp_path: Path) -> None:
+    """Debian 12 has no /etc/sysusers.d until somebody makes it."""
+    for directory in ("systemd/system", "tmpfiles.d"):
+        (tmp_path / "etc" / directory).mkdir(parents=True)
+    document = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"The service's own files:\n\n```\n(.*?)```", document, re.DOTALL)
+    installs = [line.removeprefix("sudo ") for line in block.splitlines() if "install" in line]
+    for line in installs:
+        done = subprocess.run(
+            ["sh", "-ec", line.replace("/etc/", f"{tmp_path}/etc/")],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=SYSTEMD,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), line
+    installed = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert installed == {
+        "etc/systemd/system/vending-controller.service",
+        "etc/sysusers.d/vending-controller.conf",
+        "etc/tmpfiles.d/vending-controller.conf",
+    }
+
+
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="no systemd-sysusers here")
 def test_sysusers_makes_the_user_and_its_groups(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
