@@ -153,7 +153,8 @@ def pairs(facts: Sequence[tuple[str, object]]) -> list[str]:
 
 def spaced(frame: str) -> str:
     """Hex in pairs, as documents of protocols print it."""
-    return " ".join(frame[at : at + 2] for at in range(0, len(frame), 2))
+    digits = frame.replace(" ", "")
+    return " ".join(digits[at : at + 2] for at in range(0, len(digits), 2))
 
 
 def at(seconds: object, *, day: bool = True) -> str:

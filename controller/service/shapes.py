@@ -146,7 +146,7 @@ class TraceStep(TypedDict):
     at: float
     event: str
     frame: str
-    """Its bytes as hex; empty for an event without a frame."""
+    """Its bytes as hex, in pairs or not; empty for an event without a frame."""
 
 
 class CycleView(TypedDict):

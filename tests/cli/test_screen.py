@@ -61,3 +61,10 @@ def test_a_sentence_without_a_translation_is_said_in_english() -> None:
     LANGUAGE.set("en")
     assert say("lane {name}", name="A{1}") == "lane A{1}"
     assert say("{as it stands}") == "{as it stands}"
+
+
+@given(st.binary(max_size=40))
+def test_a_frame_is_shown_in_pairs_however_it_was_stored(frame: bytes) -> None:
+    """Drivers write them with spaces, other tools without."""
+    pairs = frame.hex(" ")
+    assert screen.spaced(pairs) == screen.spaced(frame.hex()) == pairs

@@ -78,3 +78,14 @@ def test_a_stop_in_mid_cycle_asks_systemd_for_as_long_as_the_settings_let_it_las
     assert site.daemon.wait() == 0
     vend.communicate(timeout=10)
     assert len(site.ledger("A2", "product_fell")) == 1
+
+
+def test_an_order_is_shown_with_its_frames_as_the_protocols_page_prints_them(
+    make_site: SiteMaker,
+) -> None:
+    site = make_site().up()
+    site.platform.dispense(1, [{"product_id": 221, "quantity": 1}])
+    site.platform.wait_order(1, "finished")
+    shown = site.daemon.run_ctl("order", "1").stdout
+    assert "FA FB 06 05 " in shown, "the drive frame"
+    assert "FA FB 42 00 43" in shown, "its acknowledgement"
