@@ -321,6 +321,23 @@ def test_toml_syntax_with_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[mqtt]\nport = 1\nhost = "a"\nport = 2\n', 4),
+        ("[mqtt]\nport = 1\n[mqtt]\n", 3),
+        ("[mqtt]\nport = 1\nport = 2", 3),
+        ('[cabinet]\nname = "A"\n[[cabinet]]\nname = "B"\n', 3),
+    ],
+)
+def test_what_stands_twice_is_named_so(text: str, line: int) -> None:
+    """What copying a table brings; no word of quotes, which are not what is wrong."""
+    (error,) = config.judge(text, "f").errors
+    assert error.startswith(f"f:{line}: ")
+    assert "stands twice" in error
+    assert "keep one" in error
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"[machine]\n# \xff\n", ":2: bytes that are not UTF-8"),
@@ -328,9 +345,10 @@ def test_toml_syntax_with_its_line(tmp_path: Path) -> None:
         (b"a = " + b"[" * 100_000, ""),
         (b"a = 1" + b"0" * 5000, ""),
         (b"a = [\n", ":1: this is not TOML"),
+        (b"a = 1\nb = ", ":2: this is not TOML"),
         (b"", "machine.machine_no: is missing"),
     ],
-    ids=["utf8", "size", "depth", "number", "open", "empty"],
+    ids=["utf8", "size", "depth", "number", "open", "end", "empty"],
 )
 def test_files_that_are_no_settings(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "config.toml"
