@@ -63,6 +63,9 @@ CLOCK_LOOK_S = 1.0
 ROOM_LOOK_S = 1.0
 """How often a journal that could not be written is tried again."""
 
+CHECK_AGAIN_S = 3600.0
+"""After a background check that a failing disk cut short."""
+
 PRUNE_EVERY_S = 3600.0
 """Retention is counted in days."""
 
@@ -276,7 +279,7 @@ class Daemon:
                         "clock": self._watch_clock(),
                         "journal room": self._watch_room(),
                         "watchdog": self._feed_watchdog(),
-                        "journal check": self._journal.background_check(),
+                        "journal check": self._check_journal(),
                         "retention": self._prune(),
                     }.items()
                 ]
@@ -346,6 +349,18 @@ class Daemon:
         while interval is not None:
             notify.watchdog()
             await self._clock.sleep(interval)
+
+    async def _check_journal(self) -> None:
+        """Damage ends the daemon, and the next start sets the journal aside (P13). A disk that
+        can't be read now is looked at again: it is no reason to stop selling."""
+        while True:
+            try:
+                await self._journal.background_check()
+            except JournalUnwritable as trouble:
+                log.error("journal_not_checked", extra={"fields": {"error": str(trouble)}})  # noqa: TRY400
+                await self._clock.sleep(CHECK_AGAIN_S)
+            else:
+                return
 
     async def _prune(self) -> None:
         while True:

@@ -143,9 +143,9 @@ class View:
     @staticmethod
     def _eye(station: Station) -> str:
         """What the host reads; `watched` where only the board looks before it moves (P3)."""
-        eye = station.board.status().eye
-        watched = eye == "unverified" and station.board.capabilities.watches_eye
-        return "watched" if watched else eye
+        eye, can = station.board.status().eye, station.board.capabilities
+        only_watched = can.watches_eye and not can.reads_eye
+        return "watched" if eye == "unverified" and only_watched else eye
 
     def cabinets(self) -> dict[str, shapes.CabinetView]:
         return {name: self.cabinet(cabinet) for name, cabinet in self._floor.cabinets.items()}

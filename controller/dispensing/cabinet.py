@@ -92,7 +92,6 @@ class CabinetWorker:
         self._move = move
         self._served = served
         self._station: Station = floor.stations[cabinet.board]
-        self._last_end = float("-inf")
         self._refusal = not_started(Reason.BOARD_REFUSED)
 
     async def run(self) -> None:
@@ -210,8 +209,9 @@ class CabinetWorker:
                 await self._clock.sleep(EYE_POLL_S)
 
     async def _settle(self) -> None:
-        """P3: the pause after a cycle, where only the board sees the eye."""
-        rest = self._last_end + self.cabinet.settle_s - self._clock.monotonic()
+        """P3: the pause after a cycle, also after one that was found open at the start, where
+        only the board sees the eye."""
+        rest = self._station.last_cycle_end + self.cabinet.settle_s - self._clock.monotonic()
         if rest > 0:
             await self._clock.sleep(rest)
 
@@ -317,6 +317,7 @@ class CabinetWorker:
         try:
             life, written = await self._live(job, order, ticket, opened, trace)
             if life.state is CycleState.COLLIDED:
+                await self._tell("cycle_id_collision", {"cycle_id": opened.cycle_id})
                 renumber = partial(
                     self._floor.journal.renumber, opened.cycle_id, self.cabinet.board
                 )
@@ -326,10 +327,10 @@ class CabinetWorker:
         finally:
             self.running = None
             self._station.cycle_open = False
-            self._last_end = self._station.last_cycle_end = self._clock.monotonic()
+            self._station.last_cycle_end = self._clock.monotonic()
             run.running -= 1
         if life.state is CycleState.ENDED:
-            run.active = self._last_end
+            run.active = self._station.last_cycle_end
         return life, opened, written
 
     async def _live(
@@ -404,8 +405,11 @@ class CabinetWorker:
         return job.after_cycle(finding) if second else Step.DONE
 
     async def _before_second_cycle(self, job: Job) -> Job:
-        """P2: the late-drop window passes, with the board's turn held, and events are drained."""
-        await self._clock.sleep(self._floor.rules.late_drop_window_s)
+        """P2: the late-drop window passes, with the board's turn held, and events are drained.
+        A daemon that stops does not wait for it: the next start keeps the first outcome."""
+        over = self._clock.monotonic() + self._floor.rules.late_drop_window_s
+        while not self._floor.stopping and (left := over - self._clock.monotonic()) > 0:
+            await Bell.wait(self._floor.bell.tick(), self._clock, left)
         while not self._floor.stopping:
             tick = self._floor.bell.tick()
             if self._station.absent_for() > 0 and self._floor.obstacle(job) is not None:

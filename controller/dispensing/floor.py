@@ -113,7 +113,9 @@ class Floor:
 
     def cabinet_trouble(self, cabinet: Cabinet) -> str:
         stopped = self.stopped.get(cabinet.name)
-        return f"stopped: {stopped}" if stopped is not None else self.board_trouble(cabinet)
+        if stopped is None:
+            return self.board_trouble(cabinet)
+        return f"stopped: {stopped}" if stopped else "stopped"
 
     def shop(self) -> Shop:
         closed = {

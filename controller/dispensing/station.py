@@ -10,9 +10,11 @@ board.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from controller.dispensing.bell import Bell
@@ -34,7 +36,7 @@ from controller.dispensing.interfaces import (
     OpenCycle,
     Ticket,
 )
-from controller.errors import JournalUnwritable
+from controller.errors import JournalUnwritable, Refused
 from controller.model import Evidence, Finding, Outcome
 
 log = logging.getLogger("vending.board")
@@ -247,6 +249,7 @@ class Station:
             cycle_timeout_s=cycle.cycle_timeout_s,
             trace=trace,
         )
+        self.last_cycle_end = self._clock.monotonic()
         return life
 
     async def _watch(self, cycle: OpenCycle, until: float) -> None:
@@ -263,12 +266,7 @@ class Station:
             )
             await self.board.release(cycle.cycle_id)
         if finding is not None and finding.cabinet_fault:
-            await until_durable(
-                self._clock,
-                lambda: self._journal.stop_cabinet(
-                    cycle.channel[0], MOTOR_MAY_TURN, self.board.name
-                ),
-            )
+            await self._stop_cabinet(cycle.channel[0])
         await self._booked()
         if self.quarantine is not None and self.quarantine.cycle.cycle_id == cycle.cycle_id:
             self.quarantine = None
@@ -283,6 +281,12 @@ class Station:
             },
         )
         self._bell.ring()
+
+    async def _stop_cabinet(self, cabinet: str) -> None:
+        """Durable; a cabinet that the settings do not name any more has nobody reaching in."""
+        stop = partial(self._journal.stop_cabinet, cabinet, MOTOR_MAY_TURN, self.board.name)
+        with contextlib.suppress(Refused):
+            await until_durable(self._clock, stop)
 
     # ------------------------------------------------------------------ BoardDesk
 

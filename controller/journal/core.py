@@ -68,9 +68,9 @@ class Core:
         self._reserve.ensure()
         stop = "clean" if found.first else last_stop(self._files, found, self._boot)
         work = self._job(
-            lambda tx: self._note_start(tx, found),
+            lambda tx: self._note_start(tx, found, stop),
             self._clock.wall(),
-            believed=self._clock.believed(),
+            believed=self.believed,
         )
         unwritable = ""
         try:
@@ -93,12 +93,15 @@ class Core:
             unwritable=unwritable,
         )
 
-    def _note_start(self, tx: Transaction, found: Found) -> None:
+    def _note_start(self, tx: Transaction, found: Found, stop: str) -> None:
         tx.set(clean=0, boot=self._boot)
-        if self._clock.believed() and tx.counters.birth is None:
+        if self.believed and tx.counters.birth is None:
             self._take_birth(tx)
         elif tx.counters.birth is not None and tx.counters.birth not in self._births:
             self._mark(tx.counters.birth)
+        if not found.first:
+            rebooted = found.counters.boot not in ("", self._boot)
+            events.raise_event(tx, "restart", {"last_stop": stop, "rebooted": rebooted})
         if found.lost:
             aside = None if found.set_aside is None else found.set_aside.name
             events.raise_event(tx, "journal_lost", {"set_aside": aside, "births": self._births})
@@ -146,8 +149,14 @@ class Core:
 
     @property
     def newest_time(self) -> float:
-        """The newest wall time that was written under a believed clock; 0 when none was."""
-        return self._counters.newest_time
+        """The newest wall time that was written under a believed clock; 0 when none was. Births
+        are such times, and the marker keeps them when the journal is lost."""
+        return max([self._counters.newest_time, *self._births])
+
+    @property
+    def believed(self) -> bool:
+        """Whether the clock may judge and label: never while it is behind what we know."""
+        return self._clock.believed() and self._clock.wall() >= self.newest_time - self._skew_s
 
     @property
     def doubted(self) -> bool:
@@ -164,7 +173,7 @@ class Core:
 
         Call it again while it is False. Raises JournalUnwritable.
         """
-        if self.birth is None and self._clock.believed():
+        if self.birth is None and self.believed:
             await self._write(self._take_birth)
         return self.birth is not None
 
@@ -180,7 +189,7 @@ class Core:
 
         While the clock is not believed the birth is None afterwards, and `believe` gives it.
         """
-        believed = self._clock.believed()
+        believed = self.believed
 
         def work(tx: Transaction) -> None:
             old = tx.counters.birth
@@ -240,7 +249,7 @@ class Core:
             for topic in result[0].topics:
                 self._signals[topic].set()
 
-        job = self._job(work, self._clock.wall(), believed=self._clock.believed())
+        job = self._job(work, self._clock.wall(), believed=self.believed)
         rescue = self._reserve.release if rescued else None
         _, value = await self._store.run(job, landed=landed, told=told, rescue=rescue)
         return value
@@ -264,7 +273,7 @@ class Core:
         return await self._write(guarded)
 
     async def _read(self, work: Callable[[Transaction], T]) -> T:
-        at, believed = self._clock.wall(), self._clock.believed()
+        at, believed = self._clock.wall(), self.believed
 
         def job(connection: sqlite3.Connection) -> T:
             return work(

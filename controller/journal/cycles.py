@@ -311,8 +311,9 @@ def revise(
 ) -> bool:
     """A later fact about a closed cycle: True when it changed the outcome.
 
-    The same outcome again changes nothing and is no event, but further drops of
-    a delivered cycle are booked. `finding.drops` is the cycle's total.
+    The same outcome again changes nothing and is no event, but what the board says
+    of it is kept, and further drops of a delivered cycle are booked.
+    `finding.drops` is the cycle's total.
     """
     row = find(tx, cycle_id)
     if row is None or row["closed_at"] is None:
@@ -326,6 +327,10 @@ def revise(
         if new.outcome is Outcome.DELIVERED and more > 0:
             _store_finding(tx, row, new)
             lanes.book_further_drops(tx, row, new, more)
+        elif new.raw != old.raw:
+            # It changes nothing, and is what the board's record says: durable before it is
+            # forgotten there (P7).
+            _store_finding(tx, row, replace(old, raw={**old.raw, **new.raw}))
         return False
     if not may_replace((old.outcome, old.evidence), (new.outcome, new.evidence)):
         _tell_late(tx, "late_evidence", cycle_id, row, old, new)

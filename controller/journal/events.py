@@ -2,6 +2,8 @@
 
 Kinds that the journal itself raises:
 
+    restart             the daemon began, and why the one before it ended
+    jam                 a motor turned against something
     double_drop         the eye counted more than one item in a cycle
     lane_suspended      by failures in a row, by the board's table, or by a double drop
     cabinet_stopped     a motor may still turn, or a person stopped it

@@ -28,6 +28,9 @@ from controller.errors import JournalError, JournalUnreadable, JournalUnwritable
 BIRTHS_KEPT = 100
 """More rebirths than any machine will see; bounds the marker's size."""
 
+SET_ASIDE = "journal-*.db"
+"""What `set_aside` calls a database."""
+
 SMALL_FILE_BYTES = 64 * 1024
 """What is read of marker and last_stop at most: both are under 4 KiB when we wrote them."""
 

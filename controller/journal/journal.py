@@ -331,7 +331,7 @@ class Journal(Core):
 
         Nothing while the clock is not believed: age cannot be judged.
         """
-        if not self._clock.believed():
+        if not self.believed:
             return 0
         cutoff = self._clock.wall() - self._retention_days * DAY_S
         gone = 0

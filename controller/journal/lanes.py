@@ -16,7 +16,7 @@ from controller.errors import Refused
 from controller.journal.events import raise_event
 from controller.journal.tally import Tally, booked, more_dropped, rebooked
 from controller.journal.transaction import Transaction
-from controller.model import Cabinet, Finding, Lane, LaneHealth, Outcome
+from controller.model import Cabinet, Finding, Lane, LaneHealth, Outcome, Reason
 
 STATE = (
     "SELECT channel, number, product_id, capacity, cabinet, initial_stock, stock, gone,"
@@ -140,6 +140,8 @@ def judge(tx: Transaction, row: sqlite3.Row, finding: Finding, failure_limit: in
         failures += 1
     if failures != row["failures"]:
         tx.run("UPDATE lanes SET failures = ? WHERE channel = ?", failures, channel)
+    if finding.reason is Reason.JAMMED:
+        raise_event(tx, "jam", {"channel": channel, "outcome": finding.outcome.value})
     if finding.outcome is Outcome.DELIVERED and finding.drops > 1:
         raise_event(tx, "double_drop", {"channel": channel, "drops": finding.drops})
         suspend(tx, channel, "double_drop")

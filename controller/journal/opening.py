@@ -26,7 +26,14 @@ from pathlib import Path
 from controller.dispensing.interfaces import Announcer
 from controller.errors import JournalDamaged, JournalUnreadable, JournalUnwritable
 from controller.journal import cycles, migrations, units, wal
-from controller.journal.files import Files, read_births, read_json, set_aside, sync_folder
+from controller.journal.files import (
+    SET_ASIDE,
+    Files,
+    read_births,
+    read_json,
+    set_aside,
+    sync_folder,
+)
 from controller.journal.outbox import oldest
 from controller.journal.store import classified, connect, primary_code
 from controller.journal.transaction import Counters, Transaction, read_counters
@@ -90,7 +97,8 @@ def find_or_create(files: Files, announcer: Announcer, at: float) -> Found:
     existed = files.database.exists()
     aside = set_aside(files, at)
     files.damaged.unlink(missing_ok=True)
-    lost = existed or births is not None
+    # A start that set one aside and found no room for a new one left no marker.
+    lost = existed or births is not None or any(files.folder.glob(SET_ASIDE))
     if lost:
         fields = {"set_aside": str(aside), "births": births}
         log.critical("journal_lost", extra={"fields": fields})

@@ -50,10 +50,10 @@ def look_up(tx: Transaction, order: Order) -> Standing:
         order.key.order_id,
     ):
         return Standing.CONFLICT
-    if _tombstone(tx, order.key):
-        return Standing.TOMBSTONE
     if _answers(tx, order.key, "dispense", order.issued_at, order.trade_id):
         return Standing.REJECTED
+    if _tombstone(tx, order.key):
+        return Standing.TOMBSTONE
     return Standing.NEW
 
 

@@ -236,20 +236,28 @@ def messages_of(
     None for a command that was neither accepted, nor rejected, nor cancelled here.
     """
     rows = tx.all(
-        "SELECT row FROM outbox WHERE order_row ="
+        "SELECT topic, journal, seq, payload FROM outbox WHERE row IN ("
+        " SELECT row FROM outbox WHERE order_row ="
         " (SELECT id FROM orders WHERE order_id = ?1 AND delivery_id = ?2)"
-        " UNION SELECT outbox_row FROM answers WHERE order_id = ?1 AND delivery_id = ?2",
+        " UNION SELECT outbox_row FROM answers WHERE order_id = ?1 AND delivery_id = ?2)"
+        " AND (journal, seq) > (?3, ?4) ORDER BY journal, seq LIMIT ?5",
+        key.order_id,
+        key.delivery_id,
+        *after,
+        _page(limit),
+    )
+    if not rows and not _ever_heard_of(tx, key):
+        return None
+    return [_message(row) for row in rows]
+
+
+def _ever_heard_of(tx: Transaction, key: OrderKey) -> bool:
+    answered = tx.one(
+        "SELECT 1 FROM answers WHERE order_id = ? AND delivery_id = ? LIMIT 1",
         key.order_id,
         key.delivery_id,
     )
-    if not rows and order_by_key(tx, key) is None:
-        return None
-    found = (
-        tx.one("SELECT topic, journal, seq, payload FROM outbox WHERE row = ?", row["row"])
-        for row in rows
-    )
-    messages = sorted((_message(row) for row in found if row is not None), key=_place)
-    return [message for message in messages if _place(message) > after][: _page(limit)]
+    return answered is not None or order_by_key(tx, key) is not None
 
 
 def messages_since(tx: Transaction, after: tuple[int, int], limit: int) -> list[Message]:
@@ -265,10 +273,6 @@ def messages_since(tx: Transaction, after: tuple[int, int], limit: int) -> list[
 
 def _message(row: sqlite3.Row) -> Message:
     return row["topic"], row["journal"], row["seq"], bytes(row["payload"])
-
-
-def _place(message: Message) -> tuple[int, int]:
-    return message[1], message[2]
 
 
 def _page(limit: int) -> int:

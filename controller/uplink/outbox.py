@@ -11,14 +11,17 @@ which consumers recognise (P9).
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from controller.dispensing.interfaces import Clock, Outbox, OutboxRow
 from controller.errors import JournalError
+from controller.model import OrderKey
 from controller.uplink.link import PublishResult
 from controller.uplink.logs import say
 from controller.uplink.session import Session
@@ -112,6 +115,7 @@ class Pump:
             self.stuck = None
             self.counters["sent"] += 1
             self._unmarked[row.row] = row
+            say(logging.INFO, "published", topic=self.topic, **_named(row))
         return None
 
     async def _mark(self) -> None:
@@ -133,6 +137,19 @@ class Pump:
                 await something
         except TimeoutError:
             pass
+
+
+def _named(row: OutboxRow) -> dict[str, Any]:
+    """What makes an order's way out findable by its id in the log; the row is told as it is."""
+    try:
+        body = json.loads(row.payload)
+    except ValueError:
+        return {}
+    named = {name: body[name] for name in ("kind", "status", "seq", "event_seq") if name in body}
+    if "order_id" not in body:
+        return named
+    order = str(OrderKey(body["order_id"], body.get("delivery_id", "")))
+    return {"order": f"{order}#{body['unit']}" if "unit" in body else order, **named}
 
 
 def pumps(session: Session, outbox: Outbox, clock: Clock) -> tuple[Pump, ...]:

@@ -214,7 +214,7 @@ async def test_a_missing_journal_where_the_marker_says_there_was_one(bench: Benc
     assert await journal.stopped_cabinets() == {"A": "stock_unconfirmed"}
     with pytest.raises(Refused, match="nobody counted"):
         await journal.start_cabinet("A", "tech")
-    assert (await unsent(journal, "event"))[0]["kind"] == "journal_lost"
+    assert [e["kind"] for e in await unsent(journal, "event")][:2] == ["restart", "journal_lost"]
     assert not journal.is_restored(int(NOW), 10_000), "the lost one was ours"
     assert read_births(Files(bench.folder)) == [int(NOW), int(NOW) + 60]
     set_aside = list(bench.folder.glob("journal-*.db-wal"))
@@ -225,9 +225,33 @@ async def test_a_new_birth_is_greater_than_every_older_one(bench: Bench) -> None
     """A clock that went back must not make cycle ids or births repeat."""
     await history(bench, 1)
     bench.database.unlink()
-    bench.clock.now -= 5_000
+    bench.clock.now -= 20
     _, opening = bench.open()
     assert opening.birth == int(NOW) + 1
+
+
+async def test_p13_a_lost_journal_takes_no_birth_from_a_clock_that_is_far_behind(
+    bench: Bench,
+) -> None:
+    """Its marker knows a later time: a birth from such a clock would bound nothing."""
+    await history(bench, 1)
+    bench.database.unlink()
+    bench.clock.now -= 5_000
+    journal, opening = bench.open()
+    assert (opening.lost, opening.birth) == (True, None)
+    assert not await journal.believe()
+    bench.clock.now += 5_000
+    assert await journal.believe()
+
+
+async def test_p13_a_journal_that_was_set_aside_is_remembered_without_a_marker(
+    bench: Bench,
+) -> None:
+    await history(bench, 1)
+    bench.database.rename(bench.database.with_name("journal-20260101T000000Z.db"))
+    bench.database.with_name("journal.marker").unlink()
+    _, opening = bench.open()
+    assert (opening.first, opening.lost) == (False, True)
 
 
 def at(offset: int, data: bytes) -> Callable[[Path], None]:

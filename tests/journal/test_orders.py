@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -441,3 +442,32 @@ async def test_questions(bench: Bench) -> None:
         await journal.order(99)
     with pytest.raises(Refused, match="no unit"):
         await journal.finish_unit(UnitRef(OrderKey(99), 1), POWER_LOST)
+
+
+async def test_p8_a_rejected_command_keeps_its_rejection_after_a_cancel(bench: Bench) -> None:
+    """The same command with the same issued_at gets the same answer, whatever came since."""
+    journal = await bench.ready()
+    order = make_order(5)
+    rejection = Rejection(Code.OUT_OF_STOCK, "none left")
+    await journal.reject(
+        order.key, order.trade_id, order.issued_at, rejection, executed=Executed.NO, units=1
+    )
+    await journal.cancel(Cancellation(order.key, order.trade_id, order.issued_at + 1))
+    assert await journal.look_up(order) is Standing.REJECTED
+    later = replace(order, issued_at=order.issued_at + 5)
+    assert await journal.look_up(later) is Standing.TOMBSTONE
+
+
+async def test_p7_a_record_that_changes_nothing_is_kept_before_the_board_forgets_it(
+    bench: Bench,
+) -> None:
+    journal = await bench.ready()
+    (job,) = await accepted(journal, make_order(6))
+    cycle = await one_cycle(journal, job.ref, SILENT, quarantined=True)
+    record = Finding(Outcome.UNKNOWN, Reason.POWER_LOST, raw={"state": 4, "motor": 255})
+    assert not await journal.revise(cycle.cycle_id, record, {}, lift=True)
+    known = await journal.cycle(cycle.cycle_id)
+    assert known is not None
+    assert known.finding is not None
+    assert known.finding.reason is SILENT.reason
+    assert known.finding.raw["state"] == 4

@@ -86,5 +86,7 @@ say "installing the pinned packages of $constraints (a minute or two the first t
 # pip 25.2, PIP_BUILD_CONSTRAINT from there on.
 PIP_CONSTRAINT=$constraints PIP_BUILD_CONSTRAINT=$constraints \
     "$venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[dev]'
+# The daemon's user may not write here: compiled now, or anew at each of its starts.
+"$venv/bin/python" -m compileall -q controller firmware_sim
 echo "$wanted" >"$stamp"
 say "done: $venv/bin has vendingd, vendctl and firmware-sim"

@@ -341,3 +341,41 @@ def test_p10_a_lane_that_holds_another_product_since_the_stop_is_not_driven(
             assert drives(machine, "main") == 0
 
     run_virtual(main)
+
+
+def test_p2_a_stop_does_not_wait_for_the_window_before_a_second_cycle(tmp_path: Path) -> None:
+    async def story(machine: World) -> None:
+        fault(machine, "main", "no_drop", lane=2, cycle=1)
+        await machine.order(1, (122, 1))
+        worker = machine.dispenser.workers["A"]
+        while not (worker.current and worker.running is None and drives(machine, "main")):
+            await asyncio.sleep(0.05)
+        began = virtual_wall()
+        assert await machine.dispenser.drain(60)
+        assert virtual_wall() - began < 2
+        assert drives(machine, "main") == 1
+
+    play(tmp_path, story, replace(TRACK, second_cycles=1))
+
+
+def test_an_order_that_is_durable_is_accepted_although_lanes_cannot_be_read_back(
+    tmp_path: Path,
+) -> None:
+    async def story(machine: World) -> None:
+        real, looks = machine.journal.lane_states, 0
+
+        async def fails_at_the_second_look() -> Any:
+            nonlocal looks
+            looks += 1
+            if looks == 2:
+                raise JournalUnwritable("a read error of the disk")
+            return await real()
+
+        machine.journal.lane_states = fails_at_the_second_look  # type: ignore[method-assign]
+        await machine.order(1, (122, 1))
+        await machine.rest()
+        assert looks == 2, "it was the look behind the acceptance that failed"
+        assert [o["status"] for o in machine.of("order", 1)] == ["accepted", "finished"]
+        assert outcomes(machine, 1) == [("delivered", None)]
+
+    play(tmp_path, story)
