@@ -15,8 +15,9 @@ setup: ## prepare .venv with vendingd, vendctl and firmware-sim in it
 broker: ## find a mosquitto, or fetch one
 	@path=$$(tests/tooling/broker.sh) && echo "broker: $$path"
 
+# Three at once, also on one core: most of them wait for motors. ARGS="-n 0" for one by one.
 test: setup broker ## set up and run all tests; choose with ARGS, as ARGS="-k crash -x"
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: setup ## lint, format, types, and who may import whom
 	.venv/bin/ruff check .

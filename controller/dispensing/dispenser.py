@@ -180,11 +180,13 @@ class Dispenser:
                 run.running += 1
                 self._settling[cycle.cycle_id] = run
 
-    def _settled(self, cycle: OpenCycle) -> None:
+    def _settled(self, cycle: OpenCycle, finding: Finding) -> None:
+        """A cycle whose motor certainly never moved did not begin its order."""
         run = self._settling.pop(cycle.cycle_id, None)
         if run is not None:
             run.running -= 1
-            run.active = self._clock.monotonic()
+            if finding.left_home:
+                run.active = self._clock.monotonic()
 
     async def _end_found(self, ended: Sequence[tuple[UnitJob, Finding]]) -> None:
         for unit, finding in ended:

@@ -114,11 +114,11 @@ class Station:
         bell: Bell,
         sensed_channels: frozenset[str],
         booked: Callable[[], Awaitable[None]],
-        settled: Callable[[OpenCycle], None],
+        settled: Callable[[OpenCycle, Finding], None],
     ) -> None:
         """`sensed_channels`: the lanes of cabinets that have a drop sensor. `booked` is
         awaited after each change of lanes that was written here, past the cabinets;
-        `settled` is told of each cycle found open that has its outcome now."""
+        `settled` is told of each cycle found open, and how it ended."""
         self.board = board
         self.turn = asyncio.Lock()
         self.up = False
@@ -227,7 +227,7 @@ class Station:
             quarantined=not finding.settled,
         )
         await until_durable(self._clock, lambda: self._journal.close_cycle(cycle.cycle_id, end))
-        self._settled(cycle)
+        self._settled(cycle, finding)
         await self._booked()
         log.warning(
             "cycle_settled",

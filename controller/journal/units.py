@@ -65,7 +65,8 @@ def unit_by_ref(tx: Transaction, ref: UnitRef) -> tuple[sqlite3.Row, sqlite3.Row
 WAITING = """
     SELECT units.*, orders.order_id, orders.delivery_id, orders.trade_id, orders.units,
         orders.issued_at, orders.expires_at, orders.boot,
-        (SELECT MAX(closed_at) FROM cycles WHERE cycles.order_row = orders.id) AS active_at
+        (SELECT MAX(closed_at) FROM cycles WHERE cycles.order_row = orders.id
+            AND json_extract(finding, '$.left_home')) AS active_at
     FROM units INDEXED BY units_open JOIN orders ON orders.id = units.order_row
     WHERE units.outcome IS NULL AND units.running = 0
     ORDER BY units.order_row, units.number

@@ -138,6 +138,28 @@ def test_p4_an_order_whose_cycle_was_cut_off_goes_on_once_that_is_settled(tmp_pa
     run_virtual(main)
 
 
+def test_p4_a_cycle_whose_motor_never_moved_did_not_begin_its_order(tmp_path: Path) -> None:
+    """Journalled, and killed before the drive frame; the deadline passes meanwhile."""
+
+    async def main() -> None:
+        async with world(tmp_path) as machine:
+
+            async def killed_here() -> None:
+                await asyncio.sleep(3_600)
+
+            afterwards(machine.journal, "open_cycle", killed_here)
+            await machine.order(1, (121, 2), ttl=3)
+            await asyncio.sleep(1)
+            boards = machine.boards
+        await asyncio.sleep(5)
+        async with world(tmp_path, boards=boards) as machine:
+            await machine.rest()
+            assert [reason for _, reason in outcomes(machine, 1)] == ["not_started", "expired"]
+            assert drives(machine, "main") == 0
+
+    run_virtual(main)
+
+
 @pytest.mark.parametrize("asleep_s", [10, 36_000])
 def test_p4_a_deadline_is_judged_only_by_a_clock_that_is_believed(
     tmp_path: Path, asleep_s: float

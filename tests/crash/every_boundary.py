@@ -16,12 +16,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from tests.system.site import SPIRAL_ON_XY, TRACK_ON_VBP, CabinetPlan, Site
 from tests.system.waiting import wait_for
-
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(420)]
 
 AT_ONCE = 6
 """Sites side by side: they mostly wait for motors."""
@@ -96,8 +92,8 @@ def survive(plan: CabinetPlan, boundary: str) -> str:
         return ""
 
 
-@pytest.mark.parametrize("plan", [VBP, XY], ids=lambda plan: plan.protocol)
-def test_killed_at_every_boundary_of_an_order(plan: CabinetPlan) -> None:
+def hold_at_every_boundary(plan: CabinetPlan) -> None:
+    """AssertionError with what broke at which of them."""
     places = boundaries(plan)
     kinds = {place.rsplit(":", 1)[0] for place in places}
     assert kinds == {
