@@ -41,15 +41,22 @@ class EmulatedBoard:
         wall: Callable[[], float] | None = None,
     ) -> None:
         base = f"{settings.seed}/{seed}"
-        rng = random.Random(base)
+        # A stream for each: what the line draws at each poll does not change what falls.
+        physics, line = random.Random(f"{base}/machine"), random.Random(f"{base}/line")
         # A file remembers its own identity; without one it must be the same at each start.
         memory_seed = f"{base}/memory/{entropy}" if settings.memory else f"{base}/memory"
         self.settings = settings
         self.timeline = timeline
         self.ledger = Ledger(timeline, settings.ledger, wall=wall)
-        self.faults = Faults(settings.faults, rng)
-        self.machine = Machine(settings.lanes, timeline=timeline, ledger=self.ledger, rng=rng)
-        self.wire = Wire(timeline, self.faults, rng)
+        self.faults = Faults(settings.faults, f"{base}/faults")
+        self.machine = Machine(
+            settings.lanes,
+            timeline=timeline,
+            ledger=self.ledger,
+            rng=physics,
+            eye=settings.eye,
+        )
+        self.wire = Wire(timeline, self.faults, line)
         self.memory = Memory(settings.memory, random.Random(memory_seed))
         self.on_plug: Callable[[bool], None] = lambda _plugged: None
         """The port follows the cable."""
@@ -62,7 +69,6 @@ class EmulatedBoard:
             wire=self.wire,
             ledger=self.ledger,
             memory=self.memory,
-            rng=rng,
             strike=self.strike,
         )
         self.vbp = VbpFirmware(parts, entropy=entropy) if settings.protocol == "vbp" else None

@@ -192,13 +192,16 @@ ARMED_LIMIT = 1_000
 class _Armed:
     fault: Fault
     left: int | None
+    rng: random.Random
+    """Its own stream: how often another fault had its chance does not change this one's."""
 
 
 class Faults:
     """Armed faults, and the states that are active. Asked at each opportunity."""
 
-    def __init__(self, faults: Iterable[Fault], rng: random.Random) -> None:
-        self._rng = rng
+    def __init__(self, faults: Iterable[Fault], seed: str) -> None:
+        self._seed = seed
+        self._armed_so_far = 0
         self._armed: list[_Armed] = []
         self.active: dict[str, Fault] = {}
         """States in effect, by kind."""
@@ -210,7 +213,9 @@ class Faults:
         if len(self._armed) >= ARMED_LIMIT:
             raise ValueError(f"{ARMED_LIMIT} faults are armed already: lift some")
         endless = fault.probability is not None and fault.times is None
-        self._armed.append(_Armed(fault, None if endless else fault.times or 1))
+        self._armed_so_far += 1
+        rng = random.Random(f"{self._seed}/{self._armed_so_far}")
+        self._armed.append(_Armed(fault, None if endless else fault.times or 1, rng))
 
     def lift(self, kind: str | None = None, lane: int | None = None) -> list[Fault]:
         """Disarm and deactivate; returns the states that ended."""
@@ -291,7 +296,7 @@ class Faults:
             fault = armed.fault
             if not wanted(fault) or (fault.at is not None and seconds < fault.at):
                 continue
-            if fault.probability is not None and self._rng.random() >= fault.probability:
+            if fault.probability is not None and armed.rng.random() >= fault.probability:
                 continue
             self._use(armed)
             struck.append(fault)

@@ -62,6 +62,8 @@ DEAD_MOTORS = (
 )
 """Faults in which nothing turns: kind, when the board notices, what it then calls it, mA."""
 NOTHING_FALLS = frozenset(("jam", "no_drop", "motor_overcurrent"))
+UNPULSED = frozenset(("eye_blind", "item_on_eye"))
+"""Faults in which a falling item makes no pulse: unseen, or it stays in the beam."""
 ALMOST_HOME = 0.999
 """A motor that was cut off is never taken for one at home."""
 
@@ -123,7 +125,9 @@ class Machine:
         timeline: Timeline,
         ledger: Ledger,
         rng: random.Random,
+        eye: bool = True,
     ) -> None:
+        """`eye`: a light eye is fitted."""
         self.lanes = {lane.number: Lane(lane, lane.goods) for lane in lanes}
         self.door_open = False
         self.powered = True
@@ -135,6 +139,7 @@ class Machine:
         self._timeline = timeline
         self._ledger = ledger
         self._rng = rng
+        self._has_eye = eye
         self._run: _Run | None = None
         self._shadows: dict[str, int] = {}
         """What darkens the eye now: cause -> how many of it."""
@@ -155,7 +160,9 @@ class Machine:
         return self._timeline.machine_ms() - self._blocked_since
 
     def shade(self, cause: str, *, on: bool, lane: int | None = None) -> None:
-        """A cause begins or ceases to block the eye's beam."""
+        """A cause begins or ceases to block the eye's beam; without an eye there is none."""
+        if not self._has_eye:
+            return
         was = self.eye_blocked
         count = self._shadows.pop(cause, 0) + (1 if on else -1)
         if count > 0:
@@ -277,24 +284,34 @@ class Machine:
     def _over_the_edge(self, run: _Run) -> None:
         run.edges_left -= 1
         lane = run.lane
-        together = 2 if "double_drop" in run.plan else 1
-        for index in range(min(together, lane.goods)):
+        together = min(2 if "double_drop" in run.plan else 1, lane.goods)
+        if not together:
+            return
+        fall_ms = lane.settings.fall_ms * self._jitter(lane.settings)
+        late = run.plan.get("late_drop")
+        if late is not None:
+            # It hangs at the edge until the board has given up waiting for it.
+            to_home = (1.0 - run.from_progress) * run.full_ms
+            left = max(0.0, to_home - (self._timeline.machine_ms() - run.began))
+            fall_ms = left + run.drop_wait_ms
+            fall_ms += LATE_DROP_MS if late.delay_ms is None else late.delay_ms
+        for index in range(together):
             lane.goods -= 1
             self._ledger.write("product_left", lane.number, goods=lane.goods)
-            fall_ms = lane.settings.fall_ms * self._jitter(lane.settings)
-            late = run.plan.get("late_drop")
-            if late is not None:
-                # It hangs at the edge until the board has given up waiting for it.
-                to_home = (1.0 - run.from_progress) * run.full_ms
-                left = max(0.0, to_home - (self._timeline.machine_ms() - run.began))
-                fall_ms = left + run.drop_wait_ms
-                fall_ms += LATE_DROP_MS if late.delay_ms is None else late.delay_ms
-            self._timeline.after_ms(
-                fall_ms + index * DOUBLE_DROP_MS, self._fell, lane.number, run.plan
-            )
+            self._fall(lane.number, run.plan, fall_ms + index * DOUBLE_DROP_MS)
 
-    def _fell(self, lane: int, plan: CyclePlan) -> None:
-        dark = self.eye_blocked or self.eye_faulty or not self.powered
+    def _fall(self, lane: int, plan: CyclePlan, fall_ms: float) -> None:
+        """Both ends of its pulse are timed from here: a loop that is late, and at a high
+        speed all are, makes no two items out of step with each other."""
+        self._items += 1
+        cause = f"product {self._items}"
+        self._timeline.after_ms(fall_ms, self._fell, lane, plan, cause)
+        if not plan.keys() & UNPULSED:
+            pulse_ms = self._rng.uniform(*PULSE_MS)
+            self._timeline.after_ms(fall_ms + pulse_ms, self._passed, cause, lane)
+
+    def _fell(self, lane: int, plan: CyclePlan, cause: str) -> None:
+        dark = self.eye_blocked or self.eye_faulty or not self.powered or not self._has_eye
         seen = "eye_blind" not in plan and not dark
         self._ledger.write("product_fell", lane, seen=seen)
         if "eye_blind" in plan:
@@ -305,10 +322,7 @@ class Machine:
             if seconds is not None:
                 self._timeline.after_ms(seconds * 1000, self.unshade, "item")
             return
-        self._items += 1
-        cause = f"product {self._items}"
         self.shade(cause, on=True, lane=lane)
-        self._timeline.after_ms(self._rng.uniform(*PULSE_MS), self._passed, cause, lane)
 
     def _passed(self, cause: str, lane: int) -> None:
         self.shade(cause, on=False, lane=lane)

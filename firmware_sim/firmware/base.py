@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -85,7 +84,6 @@ class Parts:
     wire: Wire
     ledger: Ledger
     memory: Memory
-    rng: random.Random
     strike: Callable[[Fault], None]
     """Let a state or an act take effect."""
 

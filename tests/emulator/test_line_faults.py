@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import Any
 
 import pytest
@@ -182,7 +181,7 @@ def test_at_strikes_at_its_second_and_ends_after_its_seconds() -> None:
 
 def test_probability_is_seeded() -> None:
     def strikes(seed: int) -> list[int]:
-        faults = Faults([Fault(kind="jam", probability=0.3)], random.Random(seed))
+        faults = Faults([Fault(kind="jam", probability=0.3)], str(seed))
         return [n for n in range(100) if faults.of_cycle(Opportunity(1, n + 1, n + 1, 0.0))]
 
     assert strikes(1) == strikes(1) != strikes(2)
@@ -190,7 +189,7 @@ def test_probability_is_seeded() -> None:
 
 
 def test_a_cycle_number_counts_the_lane_or_the_board() -> None:
-    faults = Faults([Fault(kind="jam", lane=2, cycle=3), Fault(kind="no_drop", cycle=3)], rng())
+    faults = Faults([Fault(kind="jam", lane=2, cycle=3), Fault(kind="no_drop", cycle=3)], "1")
     assert not faults.of_cycle(Opportunity(1, 3, 4, 0.0))
     assert set(faults.of_cycle(Opportunity(2, 3, 9, 0.0))) == {"jam"}
     assert set(faults.of_cycle(Opportunity(1, 1, 3, 0.0))) == {"no_drop"}
@@ -198,7 +197,7 @@ def test_a_cycle_number_counts_the_lane_or_the_board() -> None:
 
 
 def test_times_and_lift() -> None:
-    faults = Faults([Fault(kind="jam", times=2)], rng())
+    faults = Faults([Fault(kind="jam", times=2)], "1")
     where = Opportunity(1, 1, 1, 0.0)
     assert [bool(faults.of_cycle(where)) for _ in range(3)] == [True, True, False]
     faults.arm(Fault(kind="jam", lane=1))
@@ -210,7 +209,7 @@ def test_times_and_lift() -> None:
 
 
 def test_armed_faults_are_bounded() -> None:
-    faults = Faults([Fault(kind="jam")] * ARMED_LIMIT, rng())
+    faults = Faults([Fault(kind="jam")] * ARMED_LIMIT, "1")
     with pytest.raises(ValueError, match="lift some"):
         faults.arm(Fault(kind="jam"))
 
@@ -229,7 +228,3 @@ def test_armed_faults_are_bounded() -> None:
 def test_a_fault_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Fault.model_validate(wrong)
-
-
-def rng() -> random.Random:
-    return random.Random(1)
