@@ -111,15 +111,18 @@ class EmulatedBoard:
     def _schedule(self, fault: Fault) -> None:
         if fault.scope not in {Scope.STATE, Scope.ACT}:
             return
-        if fault.strikes_in_a_cycle:
-            # It was meant for a cycle, and one runs that it fits: its middle is now.
-            fits = fault.cycle is None and fault.lane in {None, self.machine.running}
-            now = fits and fault.moment is Moment.MIDDLE and self.machine.running is not None
-            if now and fault.probability is None and fault.at is None:
-                self._strike_timed(fault)
-        elif fault.at is not None:
-            self.timeline.later(fault.at - self.timeline.seconds(), self._strike_timed, fault)
+        strike = self._strike_running if fault.strikes_in_a_cycle else self._strike_timed
+        wait = 0.0 if fault.at is None else fault.at - self.timeline.seconds()
+        if wait > 0:
+            self.timeline.later(wait, strike, fault)
         else:
+            strike(fault)
+
+    def _strike_running(self, fault: Fault) -> None:
+        """It was meant for a cycle. Where one runs that it fits, its middle is now."""
+        running = self.machine.running
+        fits = fault.cycle is None and fault.probability is None and fault.lane in {None, running}
+        if running is not None and fits and fault.moment is Moment.MIDDLE:
             self._strike_timed(fault)
 
     def _strike_timed(self, fault: Fault) -> None:
@@ -196,6 +199,7 @@ class EmulatedBoard:
         if not self.machine.powered:
             return
         self.firmware.halt()
+        self.wire.fall_dead()
         self.ledger.write("board_reset", cause=cause.name.lower())
         self.machine.stop_motor(Halt.RESET)
         self._boot_later(cause)
@@ -207,6 +211,7 @@ class EmulatedBoard:
             self._boot_later(ResetCause.POWER_ON)
             return
         self.firmware.halt()
+        self.wire.fall_dead()
         self.ledger.write("power_off")
         self.machine.stop_motor(Halt.POWER)
         if self._boot is not None:

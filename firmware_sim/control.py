@@ -14,7 +14,9 @@ Every line is answered with one: `{"ok": true, …}` or `{"ok": false, "error": 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import socket
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,7 +46,7 @@ def answer(board: EmulatedBoard, line: bytes) -> Answer:
     """Do or answer what one line says. Never raises."""
     try:
         return {"ok": True, **_understood(board, line)}
-    except Misunderstood as error:
+    except (Misunderstood, OSError) as error:  # OSError: a memory file that cannot be written
         return {"ok": False, "error": str(error)}
 
 
@@ -200,6 +202,21 @@ DO: Verbs = {
 ASK: Verbs = {"state": _state, "ledger": _ledger, "faults": _faults}
 
 
+def clear_place(path: Path) -> None:
+    """Removes a socket that a killed emulator left; OSError where a living one answers."""
+    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
+        return
+    with socket.socket(socket.AF_UNIX) as caller:
+        try:
+            caller.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise OSError(
+                errno.EADDRINUSE, "another emulator answers there: end that first", str(path)
+            )
+
+
 class ControlSocket:
     """A Unix socket for one board."""
 
@@ -207,18 +224,25 @@ class ControlSocket:
         self._path = path
         self._board = board
         self._server: asyncio.Server | None = None
+        self._inode = 0
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
-        """Raises OSError. A socket left over by a killed emulator is replaced."""
-        if self._path.exists() and stat.S_ISSOCK(self._path.stat().st_mode):
-            self._path.unlink()
-        self._server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_LIMIT)
+        """Raises OSError, which names the path. What a killed emulator left is replaced."""
+        try:
+            clear_place(self._path)
+            self._server = await asyncio.start_unix_server(
+                self._serve, self._path, limit=LINE_LIMIT
+            )
+        except OSError as error:
+            raise OSError(f"control {self._path}: {error.strerror or error}") from error
+        self._inode = self._path.stat().st_ino
 
     def close(self) -> None:
         if self._server is not None:
             self._server.close()
-            self._path.unlink(missing_ok=True)
+            if self._path.exists() and self._path.stat().st_ino == self._inode:
+                self._path.unlink()
         for writer in self._writers:
             writer.transport.abort()
 

@@ -205,6 +205,8 @@ class Faults:
         self._armed: list[_Armed] = []
         self.active: dict[str, Fault] = {}
         """States in effect, by kind."""
+        self.coming: list[Fault] = []
+        """States and acts whose cycle runs and whose moment in it has not come."""
         for fault in faults:
             self.arm(fault)
 
@@ -224,6 +226,7 @@ class Faults:
             return kind in {None, fault.kind} and lane in {None, fault.lane}
 
         self._armed = [armed for armed in self._armed if not named(armed.fault)]
+        self.coming = [fault for fault in self.coming if not named(fault)]
         ended = [fault for fault in self.active.values() if named(fault)]
         for fault in ended:
             del self.active[fault.kind]

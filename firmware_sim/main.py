@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from firmware_sim.board import EmulatedBoard, build_board
-from firmware_sim.control import ControlSocket
+from firmware_sim.control import ControlSocket, clear_place
 from firmware_sim.ports import Cable, PortError
 from firmware_sim.scenario import BoardSettings, Scenario, ScenarioError, load
 
@@ -43,6 +43,8 @@ SAID: dict[str, str] = {
     "fault": "fault: {kind}",
     "lifted": "fault lifted: {kind}",
     "refilled": "refilled to {goods}",
+    "memory_damaged": "the memory file held no memory: begins with an empty one",
+    "plug_failed": "the cable stays out: {why}",
 }
 
 
@@ -61,9 +63,11 @@ def label(settings: BoardSettings, index: int) -> str:
 
 def _printer(name: str) -> Callable[[dict[str, Any]], None]:
     def show(line: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # whoever followed it went away
+        try:
             sys.stdout.write(sentence(name, line) + "\n")
             sys.stdout.flush()
+        except BrokenPipeError:  # whoever followed it went away
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     return show
 
@@ -92,6 +96,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _build(scenario: Scenario, args: argparse.Namespace) -> list[EmulatedBoard]:
+    for settings in scenario.boards:  # before a living emulator's memory is touched
+        if settings.control is not None:
+            clear_place(settings.control)
     boards = []
     for index, settings in enumerate(scenario.boards):
         entropy = int.from_bytes(os.urandom(8), "big")

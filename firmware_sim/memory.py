@@ -59,12 +59,15 @@ class Memory:
     records: dict[int, Record] = field(default_factory=dict)
 
     def load(self) -> bool:
-        """Read the file, or format: False when there was something that is no memory."""
+        """Read the file, or format: False when there was something that is no memory.
+
+        OSError when it cannot be read: what it holds is not thrown away for that.
+        """
         content, sound = None, True
         if self.path is not None and self.path.exists():
             try:
                 content = Content.model_validate_json(self.path.read_bytes())
-            except (ValidationError, OSError):
+            except ValidationError:
                 sound = False
         if content is None:
             self.format()

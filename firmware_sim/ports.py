@@ -21,6 +21,8 @@ from firmware_sim.board import EmulatedBoard
 READ_BYTES = 4096
 OPEN_CHECK_S = 0.02
 """How often an unopened pty is asked whether a host came: the kernel gives no event for it."""
+REOPEN_S = 0.5
+"""Between two looks for a serial adapter that was pulled out."""
 TIOCGEXCL = 0x80045440
 """ioctl_tty(2): whether a terminal is in exclusive mode."""
 BAUDRATES = {"vbp": 115_200, "xy": 57_600}
@@ -62,11 +64,13 @@ class PtyPort:
         try:
             self._replace()
         except OSError as error:
-            raise PortError(f"pty:{self._path}: cannot be made: {error.strerror}") from error
+            raise PortError(
+                f"pty:{self._path}: cannot be made: {error.strerror or error}"
+            ) from error
 
     def close(self) -> None:
         self._drop()
-        if self._path.is_symlink():
+        if self._path.is_symlink() and str(self._path.readlink()) == self._slave:
             self._path.unlink()
 
     def write(self, data: bytes) -> None:
@@ -79,6 +83,8 @@ class PtyPort:
 
     def _replace(self) -> None:
         self._drop()
+        if os.path.lexists(self._path) and not self._path.is_symlink():
+            raise FileExistsError("something that is no link is in its place: name another path")
         self._master, slave = os.openpty()
         tty.setraw(slave)
         self._slave = os.ttyname(slave)
@@ -216,7 +222,10 @@ class _TcpHost(asyncio.Protocol):
 
 
 class SerialPort:
-    """A real serial port: the emulator stands in for hardware over a cable."""
+    """A real serial port: the emulator stands in for hardware over a cable.
+
+    An adapter that is pulled out is opened again, under the same name, when it is back.
+    """
 
     def __init__(self, device: str, baudrate: int, board: EmulatedBoard) -> None:
         self._device = device
@@ -224,9 +233,13 @@ class SerialPort:
         self._board = board
         self._fd = -1
         self._release: Callable[[], None] = lambda: None
+        self._retry: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     async def open(self) -> None:
+        self._open()
+
+    def _open(self) -> None:
         import serial  # only a cable needs it
 
         try:
@@ -240,6 +253,11 @@ class SerialPort:
         self._loop.add_reader(self._fd, self._readable)
 
     def close(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+        self._drop()
+
+    def _drop(self) -> None:
         self._board.disconnect()
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
@@ -258,11 +276,30 @@ class SerialPort:
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            self._gone()
+            return
         if data:
             self._board.on_bytes(data)
+        elif self._hung_up():  # else a read that found nothing: VMIN is 0
+            self._gone()
+
+    def _hung_up(self) -> bool:
+        asker = select.poll()
+        asker.register(self._fd, select.POLLIN)
+        return any(event & select.POLLHUP for _, event in asker.poll(0))
+
+    def _gone(self) -> None:
+        self._drop()
+        self._board.ledger.write("unplugged")
+        self._retry = self._loop.call_later(REOPEN_S, self._reopen)
+
+    def _reopen(self) -> None:
+        try:
+            self._open()
+        except PortError:
+            self._retry = self._loop.call_later(REOPEN_S, self._reopen)
         else:
-            self.close()  # the adapter is gone
+            self._board.ledger.write("plugged")
 
 
 def make_port(board: EmulatedBoard) -> Port:

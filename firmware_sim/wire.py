@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable
 
@@ -32,6 +33,9 @@ class Wire:
         self._rng = rng
         self._held = b""
         """A frame that waits for the next one, to leave in one write with it."""
+        self._busy_until = 0.0
+        """Real seconds since the start: a split frame is on the line until then."""
+        self._under_way: set[asyncio.TimerHandle] = set()
 
     @property
     def open(self) -> bool:
@@ -53,11 +57,19 @@ class Wire:
             delay = (ANSWER_LATE_MS if late is None else late) / 1000
         if "merge_frames" in kinds:
             self._held += data
-            self._timeline.later(MERGE_WAIT_S, self._flush)
+            self._later(MERGE_WAIT_S, self._flush)
             return
         data, self._held = self._held + data, b""
         pieces = [data[i : i + 1] for i in range(len(data))] if "split_writes" in kinds else [data]
         self._write_all(pieces, delay)
+
+    def fall_dead(self) -> None:
+        """The board's program ends: what it had not sent yet is never sent."""
+        for timer in self._under_way:
+            timer.cancel()
+        self._under_way.clear()
+        self._held = b""
+        self._busy_until = 0.0
 
     def _garbled(self, frame: bytes, kinds: Iterable[str]) -> bytes:
         data = bytearray(frame)
@@ -70,17 +82,30 @@ class Wire:
         return bytes(data) * (2 if "duplicate" in kinds else 1)
 
     def _write_all(self, pieces: list[bytes], delay: float) -> None:
+        """One frame after the other, as on a line; one that is late holds no other back."""
+        now = self._timeline.seconds()
+        start = now + delay if delay else max(now, self._busy_until)
+        if len(pieces) > 1 or start > now + delay:
+            self._busy_until = start + len(pieces) * BYTE_GAP_S
         for index, piece in enumerate(pieces):
-            wait = delay + index * BYTE_GAP_S
-            if wait:
-                self._timeline.later(wait, self._write_now, piece)
+            wait = start + index * BYTE_GAP_S - now
+            if wait > 0:
+                self._later(wait, self._write_now, piece)
             else:
                 self._write_now(piece)
+
+    def _later(self, seconds: float, call: Callable[..., None], *args: object) -> None:
+        def fire() -> None:
+            self._under_way.discard(timer)
+            call(*args)
+
+        timer = self._timeline.later(seconds, fire)
+        self._under_way.add(timer)
 
     def _flush(self) -> None:
         data, self._held = self._held, b""
         if data:
-            self._write_now(data)
+            self._write_all([data], 0.0)
 
     def _write_now(self, data: bytes) -> None:
         if self.open and self.write is not None:

@@ -106,8 +106,14 @@ class Parts:
             self.ledger.write("fault", lane, kind=fault.kind)
         for fault in middle:
             after = settings.run_ms * HALF if fault.after_ms is None else fault.after_ms
-            self.timeline.after_ms(after, self.strike, fault)
+            self.faults.coming.append(fault)
+            self.timeline.after_ms(after, self._strike_coming, fault)
         return plan
+
+    def _strike_coming(self, fault: Fault) -> None:
+        if fault in self.faults.coming:  # else it was lifted meanwhile
+            self.faults.coming.remove(fault)
+            self.strike(fault)
 
     def _opportunity(self, lane: int) -> Opportunity:
         return Opportunity(

@@ -228,3 +228,71 @@ def test_armed_faults_are_bounded() -> None:
 def test_a_fault_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Fault.model_validate(wrong)
+
+
+def test_a_split_frame_is_whole_although_an_event_comes_meanwhile() -> None:
+    """A line carries one byte after the other, never two frames at once."""
+
+    async def play() -> None:
+        host = VbpHost(make_board("vbp"))
+        host.hello()
+        host.board.arm(Fault(kind="split_writes"))
+        host.answers.clear()
+        host.send(vbp.Status())
+        await asyncio.sleep(0.01)
+        host.board.arm(Fault(kind="door_open"))  # event 4, in the middle of the answer
+        host.send(vbp.LaneInfo(10))
+        await asyncio.sleep(0.3)
+        assert [frame.type & 0x7F for frame in host.answers] == [
+            vbp.Type.STATUS,
+            vbp.Type.LANE_INFO,
+        ]
+        assert [event.kind for event in host.events] == [vbp.EventKind.DOOR_CHANGED]
+        assert host.decoder.frames_bad == 0
+
+    run_virtual(play)
+
+
+def test_a_reset_board_sends_nothing_of_what_it_was_about_to_send() -> None:
+    async def play() -> None:
+        host = VbpHost(make_board("vbp"))
+        host.hello()
+        for kind in ("answer_late", "merge_frames"):
+            host.board.arm(Fault(kind=kind, delay_ms=400 if kind == "answer_late" else None))
+            host.answers.clear()
+            host.send(vbp.Status())
+            host.board.reset()
+            await asyncio.sleep(1)
+            assert host.answers == []
+            host.hello()
+
+    run_virtual(play)
+
+
+def test_a_reset_at_a_second_strikes_the_cycle_that_runs_then() -> None:
+    async def play() -> None:
+        faults = '[[board.fault]]\nkind = "reset_mid_cycle"\nat = 2\n'
+        host = VbpHost(make_board("vbp", faults=faults))
+        host.hello()
+        await asyncio.sleep(1.7)
+        host.dispense(ONE)
+        await asyncio.sleep(0.5)
+        assert host.board.ledger.count("board_reset") == 1
+        assert host.board.machine.running is None
+        assert host.board.faults.waiting() == []
+
+    run_virtual(play)
+
+
+def test_what_is_lifted_before_its_moment_in_a_cycle_does_not_strike() -> None:
+    async def play() -> None:
+        host = VbpHost(make_board("vbp"))
+        host.hello()
+        host.board.arm(Fault(kind="power_cut", lane=10))
+        host.dispense(ONE)
+        host.board.lift("power_cut")
+        await asyncio.sleep(3)
+        assert host.board.ledger.count("power_off") == 0
+        assert host.result(ONE).drop == vbp.Drop.SEEN
+
+    run_virtual(play)

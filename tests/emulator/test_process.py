@@ -284,3 +284,27 @@ def test_mistakes_end_it_with_a_code_and_a_sentence(tmp_path: Path) -> None:
     assert nowhere.returncode == 1
     assert "pty:/nowhere/x" in nowhere.stderr
     assert "Traceback" not in nowhere.stderr
+
+
+def test_a_second_emulator_on_the_same_scenario_is_refused_and_disturbs_nothing(
+    emulator: Running,
+) -> None:
+    before = emulator.tell("main", ask="state")["state"]["firmware"]
+    memory = (emulator.directory / "main.mem").read_bytes()
+    command = [sys.executable, "-m", "firmware_sim.main", str(emulator.directory / "scenario.toml")]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert second.returncode == 1
+    assert "another emulator" in second.stderr
+    assert (emulator.directory / "main.mem").read_bytes() == memory
+    assert emulator.tell("main", ask="state")["state"]["firmware"]["boot_id"] == before["boot_id"]
+    assert isinstance(asker(emulator).ask(vbp.Hello()), vbp.HelloAnswer)
+
+
+def test_a_reader_of_its_output_that_goes_away_ends_nothing(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    assert running.process.stdout is not None
+    running.process.stdout.close()
+    running.tell("main", do="door", open=True)
+    running.tell("main", do="door", open=False)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(10) == 0

@@ -379,7 +379,8 @@ def test_p11_a_board_that_restarts_in_mid_cycle_says_interrupted(kind: str) -> N
 
 def test_a_drop_seen_before_the_power_cut_is_in_the_interrupted_record() -> None:
     async def play() -> None:
-        lanes = '[[board.lane]]\nnumber = 10\nkind = "spiral"\nrun_ms = 4000\nfall_ms = 100\njitter = 0\n'
+        lane = 'number = 10\nkind = "spiral"\nrun_ms = 4000\nfall_ms = 100\njitter = 0\n'
+        lanes = f"[[board.lane]]\n{lane}"
         host = VbpHost(make_board("vbp", lanes=lanes))
         host.hello()
         host.board.arm(Fault(kind="power_cut", lane=10, after_ms=3900, seconds=0.5))
