@@ -20,8 +20,9 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Scope(StrEnum):
@@ -103,6 +104,20 @@ KINDS: dict[str, Kind] = {
     "status_storm": Kind(Scope.ACT, protocols=XY),
 }
 
+_LASTING = frozenset(name for name, kind in KINDS.items() if kind.scope is Scope.STATE)
+_MOMENTARY = frozenset(name for name, kind in KINDS.items() if kind.scope is Scope.ACT)
+_SCRIPTED = frozenset(("status", "error_then_ff"))
+
+TAKEN_BY: dict[str, frozenset[str]] = {
+    "seconds": _LASTING | {"item_on_eye"},
+    "delay_ms": frozenset(("late_drop", "answer_late")),
+    "after_ms": _LASTING | _MOMENTARY,
+    "code": _SCRIPTED,
+    "started": _SCRIPTED,
+    "count": frozenset(("status_storm", "motor_runs_on", "repeat_status")),
+}
+"""Keys that only some kinds take: on another one they would say nothing."""
+
 LATE_DROP_MS = 2_000
 """Default of `delay_ms` for late_drop, machine time after the cycle's end."""
 ANSWER_LATE_MS = 500
@@ -140,6 +155,15 @@ class Fault(BaseModel):
         if kind not in KINDS:
             raise ValueError(f"no fault is called {kind[:40]!r}; there are {', '.join(KINDS)}")
         return kind
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for key, kinds in TAKEN_BY.items():
+            if getattr(self, key) is not None and self.kind not in kinds:
+                raise ValueError(f"{self.kind} takes no {key}: remove it")
+        if self.kind == "status" and self.code is None:
+            raise ValueError("status needs code = the 04 code to send")
+        return self
 
     @property
     def scope(self) -> Scope:

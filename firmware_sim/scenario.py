@@ -8,8 +8,9 @@ from __future__ import annotations
 import itertools
 import re
 import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -17,7 +18,9 @@ from pydantic_core import ErrorDetails
 from controller.boards.vbp.frames import Capability
 from firmware_sim.faults import KINDS, Fault
 
-STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=True)
+STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
+BY_NAME_TOO = ConfigDict(**STRICT, populate_by_name=True)
+"""For code that builds a board without a file."""
 MINUTES_MS = 600_000.0
 
 EDGES = {"track": 1.0, "spiral": 0.8, "locker": 1.0}
@@ -53,7 +56,7 @@ class LaneSettings(BaseModel):
 class BoardSettings(BaseModel):
     """One emulated board, its machine and its port."""
 
-    model_config = STRICT
+    model_config = BY_NAME_TOO
 
     protocol: Literal["vbp", "xy"]
     port: str = "memory:"
@@ -115,22 +118,10 @@ class BoardSettings(BaseModel):
     @field_validator("port")
     @classmethod
     def _port(cls, port: str) -> str:
-        if not PORT.fullmatch(port):
+        found = PORT.fullmatch(port)
+        if found is None or int(found["number"] or 0) > LAST_PORT:
             raise ValueError("write pty:/path/of/link, tcp:127.0.0.1:4001 or serial:/dev/ttyUSB0")
         return port
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        numbers = [lane.number for lane in self.lanes]
-        twice = {number for number in numbers if numbers.count(number) > 1}
-        if twice:
-            raise ValueError(f"two lanes have the number {min(twice)}; give each its own")
-        for fault in self.faults:
-            if fault.lane is not None and fault.lane not in numbers:
-                raise ValueError(f"a fault names lane {fault.lane}, and there is none")
-            if self.protocol not in KINDS[fault.kind].protocols:
-                raise ValueError(f"a {self.protocol} board has no fault {fault.kind!r}")
-        return self
 
     def capability_bits(self) -> Capability:
         """The bits that are set in HELLO: those named, as far as the parts are fitted."""
@@ -146,7 +137,8 @@ class BoardSettings(BaseModel):
         return bits
 
 
-PORT = re.compile(r"pty:.+|tcp:[^:]+:[0-9]{1,5}|serial:.+|memory:")
+PORT = re.compile(r"pty:.+|tcp:[^:]+:(?P<number>[0-9]{1,5})|serial:.+|memory:")
+LAST_PORT = 65_535
 
 
 class Scenario(BaseModel):
@@ -162,23 +154,59 @@ class Scenario(BaseModel):
             return {**data, "board": tuple(data["board"])}
         return data
 
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
+
+Place = tuple[str | int, ...]
+"""Where in the file, as pydantic says it: ("board", 0, "lane", 1, "number")."""
+
+
+def contradictions(scenario: Scenario) -> Iterator[tuple[Place, str]]:
+    """What is wrong between tables that are right by themselves, and where."""
+    taken: dict[str, str] = {}
+    for index, board in enumerate(scenario.boards):
+        here = ("board", index)
         for key in ("port", "ledger", "control", "memory"):
-            values = [str(getattr(board, key)) for board in self.boards if getattr(board, key)]
-            for value in values:
-                if values.count(value) > 1 and value != "memory:":
-                    raise ValueError(f"two boards have the {key} {value}; give each its own")
-        return self
+            value = str(getattr(board, key) or "").removeprefix("pty:")
+            if value and value in taken and value != "memory:":
+                said = f"{value} is the {taken[value]} of a board already; give each its own"
+                yield (*here, key), said
+            taken[value] = key
+        yield from _board_contradictions(here, board)
+
+
+def _board_contradictions(here: Place, board: BoardSettings) -> Iterator[tuple[Place, str]]:
+    numbers = [lane.number for lane in board.lanes]
+    for index, number in enumerate(numbers):
+        if number in numbers[:index]:
+            said = f"two lanes have the number {number}; give each its own"
+            yield (*here, "lane", index, "number"), said
+    for index, fault in enumerate(board.faults):
+        there = (*here, "fault", index)
+        if fault.lane is not None and fault.lane not in numbers:
+            lanes = ", ".join(map(str, numbers[:20]))
+            yield (*there, "lane"), f"there is no lane {fault.lane}; there are {lanes}"
+        if board.protocol not in KINDS[fault.kind].protocols:
+            said = f"a {board.protocol} board has no fault {fault.kind!r}; remove it"
+            yield (*there, "kind"), said
 
 
 def load(path: Path) -> Scenario:
-    """Raises ScenarioError with every mistake, or with why the file cannot be read."""
+    """A file for the program, where each board needs a port.
+
+    Raises ScenarioError with every mistake, or with why the file cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{path}: cannot be read: {error}") from error
-    return parse(text, str(path))
+    scenario = parse(text, str(path))
+    bare = [
+        (("board", index, "port"), 'none is given; write port = "pty:/path/of/link"')
+        for index, board in enumerate(scenario.boards)
+        if board.port == "memory:"
+    ]
+    if bare:
+        raise ScenarioError(_sentences(text, str(path), bare))
+    return scenario
 
 
 def parse(text: str, name: str = "scenario") -> Scenario:
@@ -187,11 +215,14 @@ def parse(text: str, name: str = "scenario") -> Scenario:
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{name}: not TOML: {error}") from error
     try:
-        return Scenario.model_validate(data)
+        scenario = Scenario.model_validate(data)
     except ValidationError as error:
         details = error.errors()
-        lines = sorted({_sentence(text, name, d) for d in details if not _follows(d, details)})
-        raise ScenarioError("\n".join(sentence for _, sentence in lines)) from error
+        mistakes = [(d["loc"], _wrong(d)) for d in details if not _follows(d, details)]
+        raise ScenarioError(_sentences(text, name, mistakes)) from error
+    if mistakes := list(contradictions(scenario)):
+        raise ScenarioError(_sentences(text, name, mistakes))
+    return scenario
 
 
 def _follows(detail: ErrorDetails, others: list[ErrorDetails]) -> bool:
@@ -202,20 +233,29 @@ def _follows(detail: ErrorDetails, others: list[ErrorDetails]) -> bool:
     )
 
 
-def _sentence(text: str, name: str, detail: ErrorDetails) -> tuple[int, str]:
-    where = tuple(detail["loc"])
-    line = line_of(text, where)
-    key = ".".join(f"[{part + 1}]" if isinstance(part, int) else part for part in where)
+def _sentences(text: str, name: str, mistakes: Iterable[tuple[Place, str]]) -> str:
+    """One line for each mistake, in the order of the file."""
+    placed = sorted({(line_of(text, where), _key(where), what) for where, what in mistakes})
+    return "\n".join(f"{name}:{line}: {key}: {what}" for line, key, what in placed)
+
+
+def _key(where: Place) -> str:
+    parts = (f"[{part + 1}]" if isinstance(part, int) else part for part in where)
+    return ".".join(parts) or "scenario"
+
+
+def _wrong(detail: ErrorDetails) -> str:
+    """What is wrong, with the value where it is short, and a remedy."""
     given = detail["input"]
     value = f" (got {given!r:.60})" if isinstance(given, str | int | float | bool) else ""
     what = detail["msg"].removeprefix("Value error, ")
-    remedy = REMEDIES.get(detail["type"], "")
-    return line, f"{name}:{line}: {key or 'scenario'}: {what}{value}{remedy}"
+    return f"{what}{value}{REMEDIES.get(detail['type'], '')}"
 
 
 REMEDIES = {
     "extra_forbidden": "; no such key: remove it or mend its spelling",
     "missing": "; add it",
+    "tuple_type": '; write a table as [[board]], in double brackets, and names as ["a", "b"]',
 }
 
 

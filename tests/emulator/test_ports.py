@@ -32,7 +32,7 @@ async def test_a_pty_takes_no_place_of_anything_but_a_link(tmp_path: Path) -> No
     path = tmp_path / "kept"
     path.write_text("precious")
     port = PtyPort(path, make_board("vbp"))
-    with pytest.raises(PortError, match="kept: .*no link"):
+    with pytest.raises(PortError, match=r"kept: .*no link"):
         await port.open()
     port.close()
     assert path.read_text() == "precious"

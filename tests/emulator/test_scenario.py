@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.boards.vbp.frames import Capability
@@ -54,7 +54,26 @@ def test_the_documented_scenario_is_understood() -> None:
         ("goods = 8", "goodz = 8", "s.toml:13: board.[1].lane.[1].goodz"),
         ('kind = "jam"', 'kind = "jammed"', "s.toml:19: board.[1].fault.[1].kind"),
         ("cycle = 3", "cycle = 0", "s.toml:21: board.[1].fault.[1].cycle"),
-        ("  lane = 1", "  lane = 9", "a fault names lane 9"),
+        ("  lane = 1", "  lane = 9", "s.toml:20: board.[1].fault.[1].lane: there is no lane 9"),
+        ("cycle = 3", "cycle = 3\n  after_ms = 5", "s.toml:18: board.[1].fault.[1]: jam takes no"),
+        ('"jam"', '"status"', "s.toml:18: board.[1].fault.[1]: status needs code"),
+        ("pty:/tmp/board0", "tcp:127.0.0.1:70000", "s.toml:4: board.[1].port: write"),
+        ('port = "pty:/tmp/board0"', "", 's.toml:2: board.[1].port: none is given; write port = "'),
+        (
+            "board0.mem",
+            "board0.sock",
+            "s.toml:8: board.[1].memory: /tmp/board0.sock is the control",
+        ),
+        (
+            "[[board]]",
+            "[board]",
+            "board: Input should be a valid tuple; write a table as [[board]]",
+        ),
+        (
+            "[[board]]",
+            "[[boards]]",
+            "s.toml:1: boards: Extra inputs are not permitted; no such key",
+        ),
         ('port = "pty:/tmp/board0"', 'port = "/tmp/board0"', "s.toml:4: board.[1].port"),
         ("  number = 1\n", "", "s.toml:10: board.[1].lane.[1].number: Field required; add it"),
         ("[[board]]", "[[board", "s.toml: not TOML"),
@@ -80,8 +99,10 @@ def test_every_mistake_is_told_at_once() -> None:
 def test_two_lanes_with_one_number_and_two_boards_on_one_port_are_mistakes() -> None:
     with pytest.raises(ScenarioError, match="two lanes have the number 10"):
         parse(scenario_text("vbp", lanes=LANE + LANE))
-    with pytest.raises(ScenarioError, match="two boards have the port"):
-        parse(GOOD + GOOD)
+    with pytest.raises(
+        ScenarioError, match=r"s:25: board.\[2\].port: /tmp/board0 is the port of a board"
+    ):
+        parse(GOOD + GOOD, "s")
 
 
 def test_a_fault_of_another_protocol_is_a_mistake() -> None:
@@ -106,6 +127,7 @@ def test_capabilities_follow_the_parts_that_are_fitted() -> None:
     assert bits('capabilities = ["remembers_cycles"]') == Capability.REMEMBERS_CYCLES
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=300))
 def test_any_text_is_a_scenario_or_a_scenario_error(text: str) -> None:
     """P14: no text crashes it."""
