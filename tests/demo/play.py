@@ -112,9 +112,10 @@ def duplicate(play: Play) -> None:
     play.site.platform.send("dispense", play.first)
     play.finished(1001, times=2)
     again = len(play.site.platform.of("result", 1001)) - results
+    differs = any(judge.repeats(play.site.facts()))
+    alike = "with DIFFERENT bytes" if differs else "byte for byte"
     play.narrator.remark(
-        f"{again} stored results came again, byte for byte. Motors that turned:"
-        f" {play.drives() - drives}."
+        f"{again} stored results came again, {alike}. Motors that turned: {play.drives() - drives}."
     )
 
 
@@ -129,19 +130,22 @@ def expired(play: Play) -> None:
 def killed(play: Play) -> None:
     """kill -9 of the daemon, while the motor turns for the first of two items."""
     site = play.site
-    before = len(site.ledger("A1", "motor_started"))
+    before, driven = len(site.ledger("A1", "motor_started")), len(site.ledger("A1", judge.DRIVE))
     play.order(1006, 2, 121)
     site.platform.wait_order(1006, "accepted", ACT_BOUND_S)
     site.wait_ledger("A1", "motor_started", before + 1)
     play.narrator.say("vendingd", f"kill -9 of process {site.daemon.pid}", RED)
     site.daemon.kill()
     site.wait_ledger("A1", judge.FELL, before + 1)
-    play.narrator.remark("It fell, and nobody was there to see it. The daemon comes back:")
+    play.narrator.remark(
+        "It fell, the board saw it, and no daemon was there to be told. The daemon comes back:"
+    )
     seconds = site.daemon.up()
     play.narrator.say("vendingd", f"process {site.daemon.pid}, ready after {seconds:.1f} s", GREEN)
     play.finished(1006)
     play.narrator.remark(
-        "It asked the board what became of that cycle, and drove the second item only."
+        "It asked the board what became of that cycle. Drives of both items, before and after:"
+        f" {len(site.ledger('A1', judge.DRIVE)) - driven}."
     )
 
 
