@@ -176,10 +176,9 @@ void model_sync(struct node *node) {
     } else if (node->diverged) {
         enum fate *fates = must(calloc(node->count + 1, sizeof *fates));
         for (size_t i = 0; i < node->count; i++) fates[i] = KEPT;
-        bool written = node->count > 0;
-        settle(node, fates, PAGE);
         /* The inode stays in memory, and is written again with the next change of the file. */
-        if (written) image_resize(&node->durable, node->size);
+        if (node->count) image_resize(&node->durable, node->known.size);
+        settle(node, fates, PAGE);
         free(fates);
     } else {
         for (size_t i = 0; i < node->count; i++) apply(&node->ops[i], &node->durable);

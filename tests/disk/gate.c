@@ -64,13 +64,14 @@ static enum passage refuse(int error) {
 
 enum passage pass(enum operation operation) {
     if (dead) return refuse(EIO);
-    if (read_only && operation != SYNC) return refuse(EROFS);
+    bool syncs = operation == SYNC || operation == SYNC_FOLDER;
+    if (read_only && !syncs) return refuse(EROFS);
     counts[ANY]++;
     counts[operation]++;
     for (enum operation kind = ANY;; kind = operation) {
         if (faults[kind].in && --faults[kind].in == 0) {
             refuse(faults[kind].error);
-            return operation == SYNC ? SPOILED : REFUSED;
+            return syncs ? SPOILED : REFUSED;
         }
         if (kind == operation) break;
     }

@@ -12,12 +12,13 @@ enum operation {
     CREATE,   /* open of a file that was not there */
     WRITE,
     TRUNCATE, /* ftruncate, truncate, open with O_TRUNC, fallocate */
-    SYNC,     /* fsync, fdatasync, of files and directories */
+    SYNC,     /* fsync and fdatasync of files */
     RENAME,
     UNLINK,
     LINK,
     MKDIR,
     RMDIR,
+    SYNC_FOLDER, /* of directories */
     OPERATIONS
 };
 

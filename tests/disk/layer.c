@@ -168,7 +168,10 @@ static ssize_t do_write(int fd, const void *bytes, size_t size, off_t at, bool m
     int flags = (int)syscall(SYS_fcntl, fd, F_GETFL);
     if (flags & O_APPEND) at = (off_t)node->size;
     else if (moves) at = syscall(SYS_lseek, fd, 0, SEEK_CUR);
-    if (passage == HALFWAY) size /= 2;
+    if (passage == HALFWAY) { /* a sector is never torn, neither by the kernel nor by the disk */
+        size_t half = ((size_t)at + size / 2) / SECTOR * SECTOR;
+        size = half > (size_t)at ? half - (size_t)at : 0;
+    }
     size_t room = room_for(node->size, (size_t)at, size);
     if (size && !room) {
         errno = ENOSPC;
@@ -188,7 +191,7 @@ static int do_sync(int fd, long call) {
     struct node *node = node_of(fd);
     if (!node) return (int)syscall(call, fd);
     lock();
-    enum passage passage = pass(SYNC);
+    enum passage passage = pass(node->folder ? SYNC_FOLDER : SYNC);
     if (passage == REFUSED) return (int)ended_in_vain(-1);
     if (passage == SPOILED) {
         model_sync_failed(node);

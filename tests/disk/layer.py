@@ -66,6 +66,7 @@ class Op(IntEnum):
     LINK = 7
     MKDIR = 8
     RMDIR = 9
+    SYNC_FOLDER = 10
 
 
 class Where(IntEnum):
@@ -73,7 +74,7 @@ class Where(IntEnum):
 
     BEFORE = 0
     HALF = 1
-    """Half of a write's bytes are written; any other operation is not done."""
+    """Half of a write's bytes are written, in whole sectors; another operation is not done."""
     AFTER = 2
     """It is done, and its caller does not hear of it."""
 
