@@ -280,7 +280,7 @@ class Disk:
         held = []
         for link in Path("/proc/self/fd").iterdir():
             try:
-                target = os.readlink(link)
+                target = str(link.readlink())
             except OSError:
                 continue  # the one that listed them
             if target.startswith(str(self.root)):

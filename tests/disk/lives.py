@@ -166,8 +166,7 @@ class Lives:
         disk = Disk(self.root, seed)
         try:
             done = Life(disk, self.folder, seed, known, faults).live()
-            if (path := disk.escaped()) is not None:
-                raise Broken(f"{path} was changed past the layer")
+            assert disk.escaped() is None, "something was changed past the layer"
         except Exception as error:
             error.add_note(f"seed {seed}, faults {faults}")
             raise
