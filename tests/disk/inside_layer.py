@@ -15,7 +15,7 @@ import pytest
 
 from tests.disk.layer import Disk, FilesOpen, Kept, Op, Where, seed_sqlite
 
-CUTS = 100
+CUTS = 200
 
 
 @pytest.fixture

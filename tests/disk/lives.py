@@ -166,6 +166,8 @@ class Lives:
         disk = Disk(self.root, seed)
         try:
             done = Life(disk, self.folder, seed, known, faults).live()
+            done["operations"] = disk.count()
+            done["bytes"] = disk.written
             assert disk.escaped() is None, "something was changed past the layer"
         except Exception as error:
             error.add_note(f"seed {seed}, faults {faults}")

@@ -92,7 +92,7 @@ def test_the_kernel_sees_no_call_that_the_model_does_not(folder: Path) -> None:
     work = "from tests.disk.work import undisturbed; from pathlib import Path; import sys;"
     work += "undisturbed(Path(sys.argv[1]), 1, 20)"
     trace = folder.parent / "trace"
-    command = ["strace", "-f", "-y", "-o", trace, sys.executable, "-c", work, folder]
+    command = ["strace", "-f", "-y", "-o", str(trace), sys.executable, "-c", work, str(folder)]
     traced = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if "ptrace" in traced.stderr:
         pytest.skip(f"strace may not look here: {traced.stderr.strip()}")

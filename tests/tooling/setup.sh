@@ -89,4 +89,6 @@ PIP_CONSTRAINT=$constraints PIP_BUILD_CONSTRAINT=$constraints \
 # The daemon's user may not write here: compiled now, or anew at each of its starts.
 "$venv/bin/python" -m compileall -q controller firmware_sim
 echo "$wanted" >"$stamp"
+command -v "${CC:-cc}" gcc clang >/dev/null ||
+    say "no C compiler: tests of the disk model will be skipped. Remedy: apt-get install gcc libc6-dev"
 say "done: $venv/bin has vendingd, vendctl and firmware-sim"
