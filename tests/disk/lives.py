@@ -87,7 +87,7 @@ class Life:
         try:
             journal, opening = open_inline(self.folder)
         except (JournalError, OSError):
-            if self.disk.refused == refused:
+            if self.disk.refused == refused and not self.disk.dead:
                 raise  # nothing had failed
             self._nothing_set_aside()
             self.done["start failed"] += 1

@@ -61,7 +61,7 @@ def test_the_journal_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_many_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    inside(monkeypatch, "3 60", "tests/disk/inside_journal.py", "-k", "lives or making", "-s")
+    inside(monkeypatch, "3 40", "tests/disk/inside_journal.py", "-k", "lives or making", "-s")
 
 
 def test_without_a_compiler_the_remedy_is_told(
