@@ -186,11 +186,13 @@ def main() -> None:
     first, count = int(sys.argv[1]), int(sys.argv[2])
     lives = Lives()
     began = time.perf_counter()
-    for seed in range(first, first + count):
-        for faults in (False, True):
-            lives.lead(seed, faults=faults)
+    try:
+        for seed in range(first, first + count):
+            for faults in (False, True):
+                lives.lead(seed, faults=faults)
+    finally:
+        lives.close()
     took = time.perf_counter() - began
-    lives.close()
     crashes = lives.done["cut"] + lives.done["kill"]
     print(f"{2 * count} lives, {crashes} crashes in {took:.1f} s, {crashes / took:.0f} a second")
     print(dict(lives.done))
