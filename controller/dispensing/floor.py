@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.dispensing.bell import Bell
 from controller.dispensing.interfaces import Clock, HeartJournal, LaneState
@@ -180,10 +180,16 @@ class Floor:
         return None
 
     def elsewhere(self, job: Job) -> str | None:
-        """Another lane for a customer's unit, None where there is none."""
+        """Another lane for a customer's unit, None where there is none: one that it would not
+        have to leave again for the same kind of reason."""
         if job.unit is None:
             return None
-        return alternative(job.unit, [*self.lanes.values()], self.shop())
+        lanes = [state for state in self.lanes.values() if self._stays(job, state.lane.channel)]
+        return alternative(job.unit, lanes, self.shop())
+
+    def _stays(self, job: Job, channel: str) -> bool:
+        obstacle = self.obstacle(replace(job, channel=channel))
+        return obstacle is None or not obstacle.elsewhere
 
     async def finish(self, job: Job, finding: Finding) -> None:
         """End a job without a (further) cycle."""

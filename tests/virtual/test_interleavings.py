@@ -401,3 +401,29 @@ def test_an_order_that_is_durable_is_accepted_although_lanes_cannot_be_read_back
         assert outcomes(machine, 1) == [("delivered", None)]
 
     play(tmp_path, story)
+
+
+def test_a_unit_waits_where_it_is_while_all_its_lanes_are_on_the_quarantined_board(
+    tmp_path: Path,
+) -> None:
+    """Lanes of one product on one board: it is not handed from one to the other and back,
+    with a commit each time."""
+    three = replace(SPIRAL, lanes=tuple(Lane(f"B{n}", n, 221, 8, "B", 8) for n in (1, 2, 3)))
+
+    async def story(machine: World) -> None:
+        moves = 0
+        real = machine.journal.reassign
+
+        async def counted(*given: Any, **named: Any) -> Any:
+            nonlocal moves
+            moves += 1
+            return await real(*given, **named)
+
+        machine.journal.reassign = counted  # type: ignore[method-assign]
+        fault(machine, "side", "ack_no_status", cycle=1)
+        await machine.order(1, (221, 3), ttl=120)
+        await machine.rest()
+        assert outcomes(machine, 1)[0] == ("unknown", "no_answer")
+        assert moves <= 2, "from the lane that became uncertain, once each"
+
+    play(tmp_path, story, TRACK, three)
