@@ -5,6 +5,7 @@
     +-- JournalError           (no OSError: a driver must not take it for its port's)
     |   +-- JournalUnreadable  it exists, and we cannot open it: a person must act (P13)
     |   +-- JournalUnwritable  disk full, read-only, I/O error: nothing may move (P12)
+    |   |   +-- JournalUncertain  a commit failed, and a crash may bring it back all the same
     |   |   +-- ClockUnset     it has no birth yet (also Refused, `clock_unset`)
     |   +-- JournalDamaged     its pages contradict each other: it is set aside (P13)
     |   +-- StateDirInUse      another daemon holds the state directory
@@ -38,6 +39,11 @@ class JournalUnreadable(JournalError):
 
 class JournalUnwritable(JournalError):
     """Scenario: the disk is full. Nothing moves until a write succeeds again."""
+
+
+class JournalUncertain(JournalUnwritable):
+    """Scenario: the sync of a commit fails, and so does the write that would undo it. It is not
+    there now, and a crash may bring it back."""
 
 
 class JournalDamaged(JournalError):

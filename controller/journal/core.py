@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from controller.dispensing.interfaces import Announcer, Clock
-from controller.errors import JournalUnwritable
+from controller.errors import JournalUnreadable, JournalUnwritable
 from controller.journal import events, lanes, outbox
-from controller.journal.files import Files, write_births
+from controller.journal.files import Files, sync_folder, write_births
 from controller.journal.opening import Found, Opening, last_stop
 from controller.journal.reserve import Reserve
 from controller.journal.store import Store
@@ -65,6 +65,7 @@ class Core:
 
     def begin(self, found: Found) -> Opening:
         """The start's own transaction. A full disk leaves the journal open and unwritable (P12)."""
+        self._keep_log()
         self._reserve.ensure()
         stop = "clean" if found.first else last_stop(self._files, found, self._boot)
         work = self._job(
@@ -125,10 +126,24 @@ class Core:
             os.close(self._lock)
             self._lock = -1
 
+    def _keep_log(self) -> None:
+        """Make the log's name durable, before anything is written into it. SQLite syncs the
+        directory too, and does not look whether that failed: a power cut would then take the
+        log with all its commits. What a failed sync lost no later one brings back; a new start
+        makes a new log."""
+        try:
+            sync_folder(self._files.folder)
+        except OSError as error:
+            raise JournalUnreadable(
+                f"directory {self._files.folder} cannot be synced ({error}): look at the disk, "
+                "then start again"
+            ) from error
+
     def _flag_damage(self) -> None:
         """The next start sets the journal aside (P13)."""
         try:
             self._files.damaged.touch()
+            sync_folder(self._files.folder)
         except OSError as error:
             log.critical("damage_flag_not_written", extra={"fields": {"error": str(error)}})
 

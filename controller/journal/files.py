@@ -103,6 +103,15 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """The state directory, and its name durable, where nobody made it before."""
+    if folder.exists():
+        return
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):  # a parent that is not ours to open
+        sync_folder(folder.parent)
+
+
 def write_whole(path: Path, text: str) -> None:
     """The file has all of its new content or all of its old, at any power cut."""
     part = path.with_name(path.name + ".part")
@@ -177,5 +186,7 @@ def set_aside(files: Files, at: float) -> Path | None:
         with contextlib.suppress(FileNotFoundError):
             (files.folder / f"journal.db{end}").rename(target.with_name(target.name + end))
             moved = True
-    sync_folder(files.folder)
+            # One name after the other, so that no power cut keeps the log's move and undoes the
+            # database's: without its log it would look whole.
+            sync_folder(files.folder)
     return target if moved else None

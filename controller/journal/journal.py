@@ -52,7 +52,7 @@ from controller.journal import (
     units,
 )
 from controller.journal.core import Core
-from controller.journal.files import Files, for_people, take_lock
+from controller.journal.files import Files, for_people, make_folder, take_lock
 from controller.journal.limits import Bucket, Pause
 from controller.journal.opening import Found, Opening, find_or_create
 from controller.journal.reserve import RESERVE_BYTES, Reserve
@@ -102,7 +102,7 @@ def open_journal(
     """
     files = Files(state_dir)
     with for_people(state_dir):
-        state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        make_folder(state_dir)
         lock = take_lock(files)
         try:
             found = find_or_create(files, announcer, clock.wall())

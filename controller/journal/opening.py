@@ -16,6 +16,7 @@ journals add the clock's skew to their bound and let cabinets wait for a count.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -111,16 +112,15 @@ def create(files: Files, *, lost: bool) -> None:
     """A new journal, whole before it gets its name. Raises JournalUnwritable, OSError."""
     for end in ("", "-journal", "-wal", "-shm"):
         files.new.with_name(files.new.name + end).unlink(missing_ok=True)
-    connection = sqlite3.connect(files.new, isolation_level=None)
     try:
-        migrations.migrate(connection)
-        connection.execute(
-            "UPDATE journal SET doubted = ?, unconfirmed = ? WHERE id = 1", (int(lost), int(lost))
-        )
+        with contextlib.closing(sqlite3.connect(files.new, isolation_level=None)) as connection:
+            migrations.migrate(connection)
+            connection.execute(
+                "UPDATE journal SET doubted = ?, unconfirmed = ? WHERE id = 1",
+                (int(lost), int(lost)),
+            )
     except sqlite3.Error as error:
         raise classified(error, files.new) from error
-    finally:
-        connection.close()
     handle = os.open(files.new, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -8,6 +8,7 @@ command accepted.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -62,7 +63,8 @@ class Reserve:
                 os.fsync(file.fileno())
             part.rename(self.path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             log.warning("journal_reserve_missing", extra={"fields": {"error": str(error)}})
             return False
         return True

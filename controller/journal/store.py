@@ -24,7 +24,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from controller.errors import JournalDamaged, JournalError, JournalUnwritable
+from controller.errors import (
+    JournalDamaged,
+    JournalError,
+    JournalUncertain,
+    JournalUnwritable,
+)
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
@@ -49,6 +54,8 @@ UNWRITABLE = frozenset(
         sqlite3.SQLITE_PERM,
     }
 )
+SQLITE_IOERR_FSYNC = sqlite3.SQLITE_IOERR_FSYNC
+"""The only failure of a commit that comes after all of it was written."""
 DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 
 PRAGMAS = (
@@ -89,7 +96,19 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def primary_code(error: sqlite3.Error) -> int:
     """SQLite's primary result code: the low byte of the extended one; 0 where there is none."""
-    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+    return extended_code(error) & 0xFF
+
+
+def extended_code(error: BaseException) -> int:
+    """SQLite's extended result code; 0 where there is none."""
+    return getattr(error, "sqlite_errorcode", 0) or 0
+
+
+def uncertain(error: BaseException, path: Path) -> JournalUncertain:
+    return JournalUncertain(
+        f"journal {path} cannot be synced ({error}): what was refused may be found as done after "
+        "a crash; look at the disk"
+    )
 
 
 def is_full(error: BaseException) -> bool:
@@ -236,12 +255,28 @@ class Store:
                 connection.execute("BEGIN IMMEDIATE")
                 value = job(connection)
                 self._commit()
-            except BaseException:
+            except BaseException as error:
                 self._roll_back()
+                if extended_code(error) == SQLITE_IOERR_FSYNC and not self._overwrite():
+                    raise uncertain(error, self.path) from error
                 raise
             return value
 
         return self._guarded(whole)
+
+    def _overwrite(self) -> bool:
+        """A commit whose sync failed is rolled back, and yet lies whole in the log: the start
+        after a crash would find it. The next commit takes its place there; this is one."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for _ in ("there", "and back"):  # what stays as it is, SQLite does not write
+                self._connection.execute("UPDATE journal SET clean = NOT clean")
+            self._commit()
+        except sqlite3.Error as error:
+            self._roll_back()
+            log.warning("journal_overwrite_failed", extra={"fields": {"error": str(error)}})
+            return False
+        return True
 
     def _guarded(self, job: Job[T]) -> T:
         try:

@@ -36,7 +36,7 @@ from controller.dispensing.interfaces import (
     Rejection,
     Standing,
 )
-from controller.errors import JournalError
+from controller.errors import JournalError, JournalUncertain
 from controller.model import Code, Executed, Order, OrderKey, OrderStatus
 from controller.uplink.allowance import Allowance
 from controller.uplink.commands import (
@@ -202,8 +202,10 @@ class Intake:
         if rejection is None:
             try:
                 rejection = await self.desk.submit(order)
-            except JournalError:
+            except JournalError as trouble:
                 rejection = Rejection(Code.JOURNAL_UNWRITABLE, "")
+                if isinstance(trouble, JournalUncertain):
+                    executed = Executed.UNKNOWN  # a crash may make it an accepted order yet
         if rejection is not None:
             if rejection.code in MAY_HAVE_BEEN_EXECUTED:
                 executed = Executed.UNKNOWN

@@ -141,7 +141,7 @@ async def test_the_reserve_is_really_written(tmp_path: Path) -> None:
     [
         (sqlite3.SQLITE_FULL, "JournalUnwritable"),
         (sqlite3.SQLITE_READONLY, "JournalUnwritable"),
-        (sqlite3.SQLITE_IOERR_FSYNC, "JournalUnwritable"),
+        (sqlite3.SQLITE_IOERR_FSYNC, "JournalUncertain"),
         (sqlite3.SQLITE_CANTOPEN, "JournalUnwritable"),
         (sqlite3.SQLITE_CORRUPT, "JournalDamaged"),
         (sqlite3.SQLITE_NOTADB, "JournalDamaged"),

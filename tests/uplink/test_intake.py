@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from controller.clock import LoopClock
 from controller.dispensing.interfaces import Rejection
+from controller.errors import JournalUncertain, JournalUnwritable
 from controller.model import Code, Executed, Order, OrderKey, OrderLine
 from controller.uplink.intake import (
     EVENTS_AT_ONCE,
@@ -389,3 +390,19 @@ async def test_any_json_is_answered_and_only_bounded_orders_pass(
     for order in bench.desk.submitted:
         _within_bounds(order)
         assert not retained
+
+
+@pytest.mark.parametrize(
+    ("trouble", "executed"), [(JournalUnwritable, "no"), (JournalUncertain, "unknown")]
+)
+async def test_p12_what_a_crash_may_bring_back_is_not_called_unexecuted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: type[Exception], executed: str
+) -> None:
+    async def fail(_order: Order) -> None:
+        raise trouble("the disk")
+
+    monkeypatch.setattr(bench.desk, "submit", fail)
+    assert await bench.dispense(command()) is ACK
+    ((topic, body),) = bench.direct
+    assert (topic, body["code"], body["seq"]) == ("order", "journal_unwritable", None)
+    assert body["command_executed"] == executed
