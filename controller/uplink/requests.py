@@ -37,6 +37,9 @@ plenty for a platform that reconciles, and nothing to the disk."""
 PAGE_BYTES = 48 * 1024
 """Stored payloads of one page, but always at least one. Some brokers take 128 KiB, few less."""
 
+NOT_KNOWN = "This machine does not know the order; should it still come, it is judged as any other."
+"""The code's own words promise a refusal, which only a cancel brings about."""
+
 LONGEST_RESPONSE_TOPIC = 256
 LONGEST_CORRELATION = 256
 
@@ -155,7 +158,7 @@ class Requests:
             key = OrderKey(request.order_id, request.delivery_id)
             found = await self.reports.of_order(key, after, request.limit + 1)
         if found is None:
-            return _Answer(Code.UNKNOWN_ORDER, request_id=request.request_id)
+            return _Answer(Code.UNKNOWN_ORDER, NOT_KNOWN, request_id=request.request_id)
         # A command always has a message, until its details are past the retention.
         pruned = request.order_id is not None and not found and after == (0, 0)
         page = _page(found, request.limit)

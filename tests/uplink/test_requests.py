@@ -88,6 +88,7 @@ async def test_results_of_one_order_and_of_an_unknown_one(
     assert known["data"]["next"] is None
     unknown = await ask(platform, "results", {"order_id": 4})
     assert unknown["code"] == "unknown_order"
+    assert "refused" not in unknown["message"]
 
 
 async def test_an_order_whose_details_are_gone_says_so(
