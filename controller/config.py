@@ -45,6 +45,7 @@ MAX_BYTES = 1 << 20
 """A full machine of 600 lanes is 60 KiB; more than this is not a settings file."""
 TWICE = ("Cannot overwrite", "Cannot declare", "Cannot redefine", "Cannot mutate", "Duplicate")
 """How tomllib begins to speak of a key or table that is there already, in its versions."""
+ONE_OF_TWO = "keep one of them, or write [[…]] where several are meant, as [[cabinet]]"
 CREDENTIALS = Path("/run/credentials")
 """Files here exist only inside the running service (systemd.exec(5), LoadCredential=)."""
 
@@ -139,7 +140,7 @@ def judge(text: str, name: str, unreadable: Unreadable = lambda _: None) -> Verd
         line = int(found[1]) if found else text.rstrip("\n").count("\n") + 1
         what = str(error)[:200].splitlines()[0] if str(error) else "no TOML"
         if what.startswith(TWICE):
-            return _refused(name, line, "this key or table stands twice; keep one of them")
+            return _refused(name, line, f"this key or table stands twice; {ONE_OF_TWO}")
         return _refused(
             name, line, f"this is not TOML: {what}; text needs quotes, tables their brackets"
         )

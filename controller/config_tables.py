@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -211,7 +211,8 @@ class CabinetTable(Table):
 
 
 class SecurityTable(Table):
-    command_keys: str | None = None
+    command_keys: Any = None
+    """Refused whatever it holds, by a rule."""
 
 
 SINGLE_TABLES: dict[str, type[Table]] = {

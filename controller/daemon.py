@@ -73,7 +73,9 @@ PRUNE_EVERY_S = 3600.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `vendingd`."""
     parser = argparse.ArgumentParser(
-        prog="vendingd", description="The vending controller's daemon.", epilog="See vendctl(1)."
+        prog="vendingd",
+        description="The vending controller's daemon.",
+        epilog="See docs/operating.md.",
     )
     parser.add_argument("--config", required=True, type=Path, metavar="FILE")
     parser.add_argument("--check", action="store_true", help="check the settings, and exit")

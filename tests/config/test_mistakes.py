@@ -82,6 +82,11 @@ MISTAKES = {
         '[security]\ncommand_keys = "/k"\n[service]',
         "security.command_keys: signed commands are not supported by this version; remove it",
     ),
+    "a list of keys": (
+        "[service]",
+        '[security]\ncommand_keys = ["k"]\n[service]',
+        "security.command_keys: signed commands are not supported by this version; remove it",
+    ),
     "protocol of a later version": (
         '"vbp"',
         '"tcn"',
