@@ -191,8 +191,8 @@ VERBS = (
         ),
         run_order,
         _order_arguments,
-        note="Exit code 1 when it was rejected or cancelled, or a unit of it is\n"
-        "not_delivered or unknown, or there is no such order.",
+        note="Exit code 1 when a unit of it is not_delivered (cancelled, too) or unknown,\n"
+        "or no such order was accepted.",
     ),
     Verb(
         "events",

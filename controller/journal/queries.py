@@ -69,7 +69,8 @@ def order(tx: Transaction, order_id: int, delivery_id: str | None) -> list[dict[
         PAGE,
     )
     if not rows:
-        raise Refused("unknown_order", f"order {order_id} was never accepted here")
+        told = f"order {order_id} was never accepted here; the log tells if it was rejected"
+        raise Refused("unknown_order", told)
     return [_detail(tx, row) for row in rows]
 
 
