@@ -38,7 +38,7 @@ from controller.operations import Operations, StoredReports
 from controller.service import shapes
 from controller.service.server import start_service
 from controller.uplink.intake import IntakeSettings
-from controller.uplink.link import MqttSettings, TlsFiles
+from controller.uplink.link import NO_SUBSCRIBERS, MqttSettings, TlsFiles
 from controller.uplink.messages import Payloads
 from controller.uplink.uplink import Uplink
 from controller.view import View
@@ -401,8 +401,17 @@ class Daemon:
             "host": self._settings.mqtt.host,
             "port": self._settings.mqtt_port,
             "protocol": self._settings.mqtt.protocol,
-            "problem": "" if session.connected else session.last_error,
+            "problem": self._refusals() if session.connected else session.last_error,
         }
+
+    def _refusals(self) -> str:
+        """Topics whose oldest message the broker refuses, "" when it takes them all."""
+        return "; ".join(
+            f"topic {topic} is refused (0x{code:02x}: "
+            + ("nobody subscribes to it" if code == NO_SUBSCRIBERS else "see the broker's ACL")
+            + ")"
+            for topic, code in self.uplink.stuck_topics().items()
+        )
 
     def _uplink_counters(self) -> Mapping[str, Any]:
         return self.uplink.counters()

@@ -35,6 +35,8 @@ def troubles_of(status: Mapping[str, Any]) -> list[str]:
     if not broker.get("connected"):
         why = broker.get("problem") or say("no reason known")
         found.append(say("broker: not connected ({why}); results wait here", why=why))
+    elif broker.get("problem"):
+        found.append(say("broker: {why}; its messages wait here", why=broker["problem"]))
     if not clock.get("believed"):
         found.append(say("clock: not believed, no new order is taken; look at timedatectl"))
     if not journal.get("writable"):
@@ -70,6 +72,8 @@ def _troubles_of_board(name: str, board: Mapping[str, Any]) -> list[str]:
                 why=board["out_of_service"],
             )
         )
+    if board.get("door") == "open":
+        found.append(say("board {name}: the door is open; nothing is dispensed", name=name))
     if board.get("eye") in {"blocked", "faulty"}:
         found.append(say("board {name}: light eye {eye}", name=name, eye=board["eye"]))
     if isinstance(board.get("quarantined_until_s"), int | float):

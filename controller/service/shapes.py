@@ -38,7 +38,7 @@ class BrokerStatus(TypedDict):
     protocol: str
     """5 or 3.1.1."""
     problem: str
-    """Why the last connection ended or failed; empty when all is well."""
+    """Why the last connection ended or failed, or which topics are refused; else empty."""
 
 
 class BoardView(TypedDict):

@@ -119,6 +119,20 @@ async def test_status_exits_1_and_names_what_is_wrong(
     assert "\x1b" not in ran.out, "a board's text moves no cursor"
 
 
+async def test_what_holds_back_results_or_goods_is_said(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    refused = "topic result is refused (0x10: nobody subscribes to it)"
+    machine.answers["status"] = status_view(
+        boards={"main": board_view(door="open")},
+        broker={"connected": True, "since": 1.0, "host": "h", "port": 1, "problem": refused},
+    )
+    ran = await vendctl("status")
+    assert ran.code == 1
+    assert f"! broker: {refused}; its messages wait here" in " ".join(ran.out.split())
+    assert "! board main: the door is open; nothing is dispensed" in ran.out
+
+
 async def test_the_first_line_says_that_nothing_moves(service: Service, vendctl: Vendctl) -> None:
     assert (await vendctl("status")).out.splitlines()[0] == "Nothing moves."
 
