@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.cache/broker/bin:$(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup broker test check demo bench constraints clean
+.PHONY: help setup broker test check demo bench sim constraints clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -30,6 +30,9 @@ demo: setup broker ## watch orders become falling products, in a minute; STAY=1 
 
 bench: setup broker ## measure ourselves against bare baselines; ARGS=--json for figures
 	.venv/bin/python -m benchmarks $(ARGS)
+
+sim: setup ## play simulated machines until a promise breaks; ARGS="--first 1000 --count 500"
+	.venv/bin/python -m tests.sim $(ARGS)
 
 constraints: ## renew config/constraints.txt with the newest that pyproject.toml allows
 	@tests/tooling/renew-constraints.sh

@@ -1,0 +1,126 @@
+"""Play scenarios: python -m tests.sim [--first N] [--count N] [--layout vbp|xy|both] [--seed N]
+
+Prints what was simulated and how fast. The first seed that breaks a promise ends the run:
+its scenario is cut down to the happenings that it takes, its story is printed, and the
+command that plays it again. Exit code 1 then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.sim.scenario import LAYOUTS, Scenario, generate
+from tests.sim.world import World
+
+STORY_LINES = 80
+FAST_DISK = Path("/dev/shm")
+"""Nothing in a simulation needs to outlive it."""
+SAME_EVERYWHERE = {"PYTHONHASHSEED": "0"}
+"""Sets of texts are walked in an order that hangs on it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = _arguments().parse_args(arguments)
+    logging.disable(logging.CRITICAL)
+    seeds = (
+        [given.seed] if given.seed is not None else range(given.first, given.first + given.count)
+    )
+    totals: Counter[str] = Counter()
+    began = time.process_time()
+    for seed in seeds:
+        world = play(generate(seed, given.layout))
+        totals.update(world.judge.counts)
+        totals["virtual_s"] += int(world.now)
+        if world.broken and given.quiet:
+            print(seed, world.broken)
+            return 1
+        if world.broken:
+            _tell_broken(world, given.layout)
+            return 1
+    _tell_figures(len(seeds), totals, time.process_time() - began)
+    return 0
+
+
+def play(scenario: Scenario) -> World:
+    """A whole run; `broken` says what became of it."""
+    base = FAST_DISK if FAST_DISK.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="vc-sim-", dir=base) as directory:
+        world = World(scenario, Path(directory))
+        try:
+            world.play()
+        except Exception as breach:  # noqa: BLE001  (whatever it was, it is the run's end)
+            world.broken = f"{type(breach).__name__}: {breach}"
+        return world
+
+
+def shrunk(world: World) -> World:
+    """The fewest happenings found that still break the same promise."""
+    promise = _promise(world)
+    best = world
+    size = max(1, len(best.scenario.happenings) // 2)
+    while size:
+        start = 0
+        while start < len(best.scenario.happenings):
+            smaller = best.scenario.without(range(start, start + size))
+            tried = play(smaller)
+            if tried.broken and _promise(tried) == promise:
+                best = tried
+            else:
+                start += size
+        size //= 2
+    return best
+
+
+def _promise(world: World) -> str:
+    return " ".join(world.broken.split()[:2])
+
+
+def _tell_broken(world: World, layout: str | None) -> None:
+    small = shrunk(world)
+    for line in small.story[-STORY_LINES:]:
+        print(line)
+    print(f"\n{world.broken}\n")
+    left, whole = len(small.scenario.happenings), len(world.scenario.happenings)
+    print(f"It takes {left} of its {whole} happenings:")
+    for happening in small.scenario.happenings:
+        print(f"  {happening}")
+    choice = f" --layout {layout}" if layout else ""
+    print(f"\nAgain: python -m tests.sim --seed {world.scenario.seed}{choice}")
+
+
+def _tell_figures(runs: int, totals: Counter[str], took: float) -> None:
+    took = max(took, 0.001)
+    virtual, crashes = totals["virtual_s"], totals["crashes"]
+    print(
+        f"{runs} runs, no promise broken: {virtual / 3600:.1f} hours in {took:.1f} s of one core "
+        f"({virtual / took:.0f} times real time), {crashes} crashes ({crashes / took:.1f} a second)"
+    )
+    told = ("commands", "cycles", "drive_frame", "product_fell", "fault", "commits", "board_reset",
+            "power_off", "unplugged", "fell_too_late", "board_denied")  # fmt: skip
+    print(", ".join(f"{name} {totals[name]}" for name in told if totals[name]))
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seed", type=int, help="one alone")
+    parser.add_argument("--quiet", action="store_true", help="of a breach: its seed and its words")
+    parser.add_argument("--layout", choices=LAYOUTS, help="else by the seed")
+    return parser
+
+
+if __name__ == "__main__":
+    if any(os.environ.get(name) != value for name, value in SAME_EVERYWHERE.items()):
+        os.environ.update(SAME_EVERYWHERE)
+        again = [sys.executable, "-m", "tests.sim", *sys.argv[1:]]
+        os.execv(sys.executable, again)  # noqa: S606  (ourselves)
+    sys.exit(main())

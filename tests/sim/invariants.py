@@ -1,0 +1,404 @@
+"""The promises, held against the world at every step and once more at the end.
+
+The judge knows what no daemon knows: what was sent, what the boards' ledgers say, what
+each daemon wrote into its journal before it moved. It never asks the daemon's opinion.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.sim.broker import Stored
+from tests.sim.settings import PLANS
+from tests.system import judge as final
+from tests.system.platform_client import Message
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+
+class Breach(AssertionError):
+    """A promise was broken; the message begins with its number."""
+
+
+Key = tuple[int, str]
+
+
+@dataclass
+class Cycle:
+    """A cycle that a journal holds, as the judge saw it being opened."""
+
+    cycle_id: int
+    order: Key | None
+    unit: int | None
+    board: str
+    lane: int
+    opened_at: float
+    drives: int = 0
+    fell: int = 0
+    fooled: bool = False
+    """Something else than goods darkened its eye while it ran: the board takes it for an item."""
+    faults: set[str] = field(default_factory=set)
+
+    @property
+    def excuse(self) -> str:
+        """Why nobody could know that its item fell, "" where somebody could."""
+        if "late_drop" in self.faults:
+            return "fell_too_late"  # it hung at the edge until no board looked any more
+        if {"success_without_start", "error_then_ff"} <= self.faults:
+            return "board_denied"  # it turned without a 01 and told an error: a refusal by its page
+        return ""
+
+
+def _object(payload: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(payload)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and value.get("order_id") is not True else None
+
+
+class Judge:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.messages: list[Message] = []
+        self.commands: dict[Key, list[Mapping[str, Any]]] = defaultdict(list)
+        self.acked: list[Stored] = []
+        self.cycles: dict[int, Cycle] = {}
+        self.newest: dict[str, Cycle] = {}
+        """Board -> the cycle that was opened for it last."""
+        self.driven: dict[tuple[str, int], Cycle] = {}
+        """(board, lane) -> the cycle whose drive frame the board took up last."""
+        self.counts: Counter[str] = Counter()
+        self.hands: list[Any] = []
+        self.fooled = 0
+        """Units told as delivered because something else darkened the eye."""
+        self.outcomes: dict[tuple[Key, int], str] = {}
+        self._watched: Any = None
+        self._written = 0
+
+    def must(self, holds: object, promise: str, what: str) -> None:
+        if not holds:
+            raise Breach(f"{promise}: {what}, at {self.world.now:.3f} s")
+
+    # ------------------------------------------------------------------ what is seen
+
+    def sent(self, command: Mapping[str, Any]) -> None:
+        self.commands[command["order_id"], command.get("delivery_id", "")].append(command)
+        self.counts["commands"] += 1
+
+    def acknowledged(self, stored: Stored) -> None:
+        self.acked.append(stored)
+
+    def crashed(self) -> None:
+        self.counts["crashes"] += 1
+        self._watched = None
+
+    def heard(self, message: Message) -> None:
+        self.messages.append(message)
+        if message.topic == "result":
+            self._judge_result(message.json)
+
+    def physical(self, board: str, line: Mapping[str, Any]) -> None:
+        event, lane = line["event"], line.get("lane")
+        self.counts[event] += 1
+        if event == "drive_frame":
+            self._judge_drive(board, int(lane or 0), line)
+        elif event == "motor_started":
+            self._judge_motion(board, int(lane or 0))
+        elif event == "product_fell":
+            cycle = self.driven.get((board, int(lane or 0)))
+            if cycle is not None:
+                cycle.fell += 1
+            if self.newest.get(board) is not cycle:
+                self._fool(board)  # an item of an earlier cycle, in this one's eye
+        elif event == "fault" and lane is not None:
+            cycle = self.driven.get((board, int(lane)))
+            if cycle is not None:
+                cycle.faults.add(line["kind"])
+        elif event == "eye_blocked" and not line["cause"].startswith("product"):
+            self._fool(board)
+        if event in {"drive_frame", "motor_started", "motor_stopped", "product_fell"}:
+            self.world.boundary("answer")
+
+    def _fool(self, board: str) -> None:
+        """The newest cycle's eye is darkened by something else than its goods."""
+        newest = self.newest.get(board)
+        if newest is not None:
+            newest.fooled = True
+
+    def step(self) -> None:
+        machine = self.world.machine
+        journal = machine.journal
+        if journal is not self._watched:
+            self._watched = journal
+            self._written = 0
+            if journal is not None:
+                self._watch(journal)
+        self.must(
+            machine.ended is None,
+            "P11",
+            f"a daemon ended by itself: {machine.ended!r}",
+        )
+
+    def _watch(self, journal: Any) -> None:
+        """See each cycle as it is committed, and each commit pass."""
+        store = journal._store
+        commit = store._commit
+        world = self.world
+
+        def seen() -> None:
+            commit()
+            for row in store._connection.execute(
+                "SELECT cycles.*, orders.order_id, orders.delivery_id,"
+                " orders.boot AS accepted_boot, lanes.health, lanes.uncertain"
+                " FROM cycles JOIN lanes USING (channel)"
+                " LEFT JOIN orders ON orders.id = cycles.order_row WHERE closed_at IS NULL"
+            ).fetchall():
+                self._open(row)
+            self.counts["commits"] += 1
+            world.boundary("commit")
+
+        store._commit = seen
+
+    def _open(self, row: sqlite3.Row) -> None:
+        cycle_id = row["high"] * (1 << 32) + row["n"]
+        if cycle_id in self.cycles:
+            return
+        key = None if row["order_id"] is None else (row["order_id"], row["delivery_id"])
+        cycle = Cycle(cycle_id, key, row["unit"], row["board"], row["lane"], self.world.wall())
+        self.cycles[cycle_id] = self.newest[row["board"]] = cycle
+        self.counts["cycles"] += 1
+        if key is None:
+            return
+        unit = f"unit {key}#{row['unit']}"
+        told = self.outcomes.get((key, row["unit"]))
+        self.must(told != "unknown", "P2", f"{unit} goes again after unknown")
+        self.must(told != "delivered", "P2", f"{unit} goes again after delivered")
+        self.must(row["accepted_boot"] == row["boot"], "P4", f"{unit} is resumed after a reboot")
+        fit = row["health"] == "ok" and not row["uncertain"]
+        self.must(fit, "health", f"{unit} goes on lane {row['channel']}, {row['health']}")
+
+    # ------------------------------------------------------------------ motors
+
+    def _judge_drive(self, board: str, lane: int, line: Mapping[str, Any]) -> None:
+        cycle = self.newest.get(board)
+        self.must(
+            cycle is not None and cycle.lane == lane,
+            "P7",
+            f"{board} was told to drive lane {lane}, and the journal's newest cycle is {cycle}",
+        )
+        assert cycle is not None
+        if line.get("cycle_id") is not None:
+            self.must(
+                line["cycle_id"] == cycle.cycle_id,
+                "P1",
+                f"{board} drives cycle {line['cycle_id']}, the newest is {cycle.cycle_id}",
+            )
+        cycle.drives += 1
+        self.driven[board, lane] = cycle
+        self.must(
+            cycle.drives == 1, "P1", f"cycle {cycle.cycle_id} was driven {cycle.drives} times"
+        )
+        self._judge_unit(cycle)
+        self._judge_board(board, cycle)
+
+    def _judge_board(self, board: str, cycle: Cycle) -> None:
+        """What the journal itself says of the board and its cabinet, at the drive frame."""
+        journal = self.world.machine.journal
+        if journal is None:
+            return  # the frame was on the wire when its daemon died
+        one = journal._store._connection.execute
+        closed = one(
+            "SELECT 1 FROM cycles WHERE board = ? AND quarantined = 1", (board,)
+        ).fetchone()
+        self.must(not closed, "P5", f"{board} is driven in its quarantine")
+        cabinet = PLANS[self.world.scenario.layout][board].cabinet
+        stopped = one("SELECT at FROM cabinets WHERE name = ?", (cabinet,)).fetchone()
+        in_time = stopped is None or stopped["at"] >= cycle.opened_at
+        self.must(in_time, "stop", f"cabinet {cabinet} turns a motor after it was stopped")
+
+    def _judge_unit(self, cycle: Cycle) -> None:
+        if cycle.order is None:
+            return
+        of_unit = [
+            known
+            for known in self.cycles.values()
+            if (known.order, known.unit) == (cycle.order, cycle.unit) and known.drives
+        ]
+        bound = 1 + self.world.scenario.second_cycles
+        self.must(
+            len(of_unit) <= bound,
+            "P2",
+            f"unit {cycle.order}#{cycle.unit} has {len(of_unit)} cycles",
+        )
+        expires = max(command["expires_at"] for command in self.commands[cycle.order])
+        active = [
+            known.opened_at
+            for known in self.cycles.values()
+            if known.order == cycle.order and known is not cycle and self._may_have_moved(known)
+        ]  # fmt: skip
+        window = self.world.machine.settings.machine.late_drop_window_s
+        longest = max(plan.cycle_timeout_s for plan in PLANS[self.world.scenario.layout].values())
+        latest = max([expires, *(at + longest + 30 + window for at in active)])
+        self.must(
+            self.world.wall() <= latest + 1.0,
+            "P4",
+            f"order {cycle.order} drives {self.world.wall() - expires:.1f} s after its deadline",
+        )
+
+    def _may_have_moved(self, cycle: Cycle) -> bool:
+        return bool(cycle.drives) or self._outcome(cycle) == "unknown"
+
+    def _judge_motion(self, board: str, lane: int) -> None:
+        plan = PLANS[self.world.scenario.layout][board]
+        machine = self.world.boards[board].machine
+        if plan.kind == "track" and plan.drop_sensor:
+            self.must(not machine.eye_blocked, "P3", f"lane {lane} turns with a blocked eye")
+        others = [
+            name for name, other in self.world.boards.items()
+            if name != board and other.machine.running is not None
+        ]  # fmt: skip
+        if self.world.machine.alive and others:
+            self.counts["two_boards_at_once"] += 1
+
+    # ------------------------------------------------------------------ results
+
+    def _judge_result(self, body: Mapping[str, Any]) -> None:
+        key = (body["order_id"], body["delivery_id"])
+        self.outcomes[key, body["unit"]] = body["outcome"]
+        mine = [
+            cycle for cycle in self.cycles.values()
+            if cycle.order == key and cycle.unit == body["unit"]
+        ]  # fmt: skip
+        fell = sum(cycle.fell for cycle in mine)
+        if body["outcome"] == "delivered":
+            driven = any(cycle.drives for cycle in mine)
+            self.must(driven, "delivered", f"{key}#{body['unit']} was never driven")
+        if body["outcome"] == "delivered" and body["evidence"] in {"drop_sensor", "board_record"}:
+            fooled = any(cycle.fooled for cycle in mine)
+            self.fooled += fooled and not fell
+            self.must(
+                fell or fooled, "delivered", f"{key}#{body['unit']} is told delivered, nothing fell"
+            )
+
+    # ------------------------------------------------------------------ rest
+
+    def at_rest(self) -> bool:
+        """Nothing is open, nothing waits, and nobody is being settled."""
+        machine = self.world.machine
+        daemon, journal = machine.daemon, machine.journal
+        if daemon is None or journal is None or not daemon.uplink.session.connected:
+            return False
+        one = journal._store._connection.execute
+        if one("SELECT 1 FROM orders WHERE finished_at IS NULL LIMIT 1").fetchone():
+            return False
+        if one("SELECT 1 FROM cycles WHERE closed_at IS NULL LIMIT 1").fetchone():
+            return False
+        if one("SELECT 1 FROM outbox WHERE sent_at IS NULL LIMIT 1").fetchone():
+            return False
+        if any(
+            session.queue or session.inflight for session in self.world.broker.sessions.values()
+        ):
+            return False
+        stations = daemon.dispenser.stations.values()
+        return not any(
+            station.recovering or station.quarantine or not station.up for station in stations
+        )
+
+    def last_word(self) -> None:
+        """All that must hold when the machine rests."""
+        world = self.world
+        channels = {
+            channel: (board, number)
+            for board, plan in PLANS[world.scenario.layout].items()
+            for channel, number in plan.lanes.items()
+        }
+        tests: Counter[str] = Counter()
+        by_lane = {place: channel for channel, place in channels.items()}
+        extra = 0
+        for cycle in self.cycles.values():
+            if cycle.order is None:
+                tests[by_lane[cycle.board, cycle.lane]] += cycle.fell or 1
+            extra += max(0, cycle.fell - 1)
+            if cycle.fell == 1 and cycle.excuse and self._outcome(cycle) == "not_delivered":
+                self.counts[cycle.excuse] += 1
+                extra += 1
+        facts = final.Facts(
+            self.messages,
+            {name: list(board.ledger.lines) for name, board in world.boards.items()},
+            channels,
+            second_cycles=world.scenario.second_cycles,
+            test_cycles=tests,
+            extra_falls=extra,
+            fooled=self.fooled,
+            unwatched=frozenset(
+                channel
+                for plan in PLANS[world.scenario.layout].values()
+                if not plan.drop_sensor
+                for channel in plan.lanes
+            ),
+        )
+        for sentence in final.breaches(facts):
+            raise Breach(sentence)
+        self._answered()
+        self._stock()
+
+    def _answered(self) -> None:
+        """Each well-formed command has its answer."""
+        answered = {
+            (message.json["order_id"], message.json["delivery_id"])
+            for message in self.messages
+            if message.topic == "order"
+        }
+        acknowledged = {
+            body["order_id"]
+            for stored in self.acked
+            if stored.topic.endswith("/dispense") and (body := _object(stored.payload))
+        }
+        for key in self.commands:
+            if key[0] in acknowledged:
+                self.must(key in answered, "P9", f"command {key} was acknowledged, not answered")
+
+    def _stock(self) -> None:
+        """P10: the sum; and the count is what lies there, but for what nobody could see."""
+        journal = self.world.machine.journal
+        assert journal is not None
+        for lane in journal._store._connection.execute("SELECT * FROM lanes"):
+            total = lane["stock"] + lane["gone"] + lane["uncertain"] + lane["adjusted"]
+            self.must(total == lane["loaded"], "P10", f"lane {dict(lane)}")
+            board, number = self._place(lane["channel"])
+            goods = self.world.boards[board].machine.lanes[number].goods
+            if self._clear(board, number):
+                self.must(
+                    lane["stock"] <= goods <= lane["stock"] + lane["uncertain"],
+                    "P10",
+                    f"{goods} lie in lane {dict(lane)}",
+                )
+
+    def _place(self, channel: str) -> tuple[str, int]:
+        return next(
+            (board, plan.lanes[channel])
+            for board, plan in PLANS[self.world.scenario.layout].items()
+            if channel in plan.lanes
+        )
+
+    def _clear(self, board: str, lane: int) -> bool:
+        """No cycle of the lane had an eye that was fooled, an item that fell unseen, or no eye."""
+        plan = PLANS[self.world.scenario.layout][board]
+        mine = (c for c in self.cycles.values() if (c.board, c.lane) == (board, lane))
+        return plan.drop_sensor and not any(
+            c.fooled or c.excuse or (c.fell > 1 and self._outcome(c) in {"unknown", ""})
+            for c in mine
+        )
+
+    def _outcome(self, cycle: Cycle) -> str:
+        """As last told; "" for a test vend and for what was not told."""
+        if cycle.order is None:
+            return ""
+        return self.outcomes.get((cycle.order, cycle.unit or 0), "")

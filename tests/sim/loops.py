@@ -1,0 +1,147 @@
+"""Several asyncio loops under one virtual clock, stepped one callback at a time.
+
+A loop stands for a process. All callbacks that are ready now run in an order that
+the seed chooses between loops (within one loop it is asyncio's own); when none is
+ready, the clock jumps to the next timer of any. A process that dies is a loop that is
+never stepped again: the crash falls between two callbacks, which is at an await.
+
+Nothing here looks at the wall clock or waits, and no thread exists: work for an
+executor is done where it is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+START = 1_000.0
+"""Where virtual monotonic time begins: not 0, so that a forgotten default shows."""
+
+
+class Deadlock(AssertionError):
+    """Nothing is scheduled, and something is still waited for."""
+
+
+class SimLoop(asyncio.BaseEventLoop):
+    """One process. It has no selector: what reaches it from outside is a callback."""
+
+    def __init__(self, timeline: Timeline, name: str) -> None:
+        super().__init__()
+        self.timeline = timeline
+        self.name = name
+        self.failures: list[BaseException] = []
+        """What callbacks raised that nobody caught."""
+        self.set_exception_handler(self._note_failure)
+
+    def time(self) -> float:
+        return self.timeline.now
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.Handle:
+        return self.call_soon(callback, *args, context=context)
+
+    def run_in_executor(self, _executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001  (it belongs to whoever awaits it)
+            future.set_exception(error)
+        return future
+
+    def _note_failure(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            self.failures.append(error)
+
+    # ------------------------------------------------------------------ stepping
+
+    def ripen(self) -> bool:
+        """Move timers that are due to the ready callbacks; whether any callback is ready."""
+        due = self._scheduled
+        while due and (due[0]._cancelled or due[0]._when <= self.timeline.now):
+            handle = heapq.heappop(due)
+            handle._scheduled = False
+            if handle._cancelled:
+                self._timer_cancelled_count -= 1
+            else:
+                self._ready.append(handle)
+        return bool(self._ready)
+
+    def next_timer(self) -> float | None:
+        due = self._scheduled
+        while due and due[0]._cancelled:
+            heapq.heappop(due)._scheduled = False
+            self._timer_cancelled_count -= 1
+        return due[0]._when if due else None
+
+    def step(self) -> None:
+        """Run the first ready callback."""
+        handle = self._ready.popleft()
+        if handle._cancelled:
+            return
+        asyncio._set_running_loop(self)
+        try:
+            handle._run()
+        finally:
+            asyncio._set_running_loop(None)
+
+    def drop(self) -> None:
+        """The process is gone: nothing of it runs again, not even a `finally`.
+
+        Its coroutines are kept, suspended as they were, so that no interpreter clean-up
+        runs their handlers either; they cost some kilobytes a crash until `bury`.
+        """
+        self._ready.clear()
+        self._scheduled.clear()
+
+
+class Timeline:
+    """The clock and the loops that live by it."""
+
+    def __init__(self, seed: int) -> None:
+        self.now = START
+        self.steps = 0
+        self._loops: list[SimLoop] = []
+        self._chance = random.Random(f"order/{seed}")
+
+    def loop(self, name: str) -> SimLoop:
+        made = SimLoop(self, name)
+        self._loops.append(made)
+        return made
+
+    def end(self, loop: SimLoop) -> None:
+        self._loops.remove(loop)
+        loop.drop()
+
+    def step(self) -> SimLoop:
+        """One callback of one loop, after a jump of the clock where none was ready."""
+        while True:
+            ready = [loop for loop in self._loops if loop.ripen()]
+            if ready:
+                chosen = ready[0] if len(ready) == 1 else self._chance.choice(ready)
+                chosen.step()
+                self.steps += 1
+                return chosen
+            timers = [at for loop in self._loops if (at := loop.next_timer()) is not None]
+            if not timers:
+                raise Deadlock("nothing is scheduled in any process")
+            self.now = max(self.now, min(timers))
+
+    def run_until(self, condition: Callable[[], bool], limit: float) -> bool:
+        """Step until it holds; False when the clock passes `limit` first."""
+        while not condition():
+            if self.now > limit:
+                return False
+            self.step()
+        return True
+
+    def run(self, loop: SimLoop, coroutine: Coroutine[Any, Any, Any], limit_s: float) -> Any:
+        """A coroutine in one of the loops, all of them living meanwhile; its result."""
+        task = loop.create_task(coroutine)
+        if not self.run_until(task.done, self.now + limit_s):
+            raise Deadlock(f"{loop.name}: not done within {limit_s:g} virtual seconds")
+        return task.result()

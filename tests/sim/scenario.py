@@ -1,0 +1,159 @@
+"""What happens to a machine: a list of happenings out of one seed, plain data to be cut short.
+
+A scenario is the whole of a run's chance: `generate(seed)` makes it, the world plays
+it, and leaving happenings out makes a smaller one that may still fail.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+LAYOUTS = ("vbp", "xy", "both")
+PRODUCTS = {"vbp": (121, 122), "xy": (221, 222), "both": (121, 122, 221, 222)}
+BOARDS = {"vbp": ("main",), "xy": ("side",), "both": ("main", "side")}
+
+CYCLE_FAULTS = (
+    "jam", "no_drop", "late_drop", "double_drop", "item_on_eye", "motor_open", "motor_stuck",
+    "motor_overcurrent", "motor_runs_on", "lose_command",
+)  # fmt: skip
+ANSWER_FAULTS = (
+    "dont_answer", "answer_late", "corrupt", "truncate", "duplicate", "noise", "split_writes",
+    "merge_frames",
+)  # fmt: skip
+STATE_FAULTS = ("eye_stuck_blocked", "eye_faulty", "door_open", "go_silent", "unplug", "power_cut")
+ACT_FAULTS = ("reset_mid_cycle", "forget_memory")
+XY_FAULTS = (
+    "no_ack", "ack_no_status", "repeat_status", "wrong_lane", "sel_zero", "error_then_ff",
+    "success_without_start", "data_before_ack", "status_storm", "poll_gap", "ack_length_one",
+)  # fmt: skip
+
+
+BOUNDARIES = ("now", "arrival", "commit", "drive", "answer", "publish", "ack")
+
+
+@dataclass(frozen=True)
+class Happening:
+    """At `at` seconds of the run. `kind` names a method of `World`, `more` its arguments."""
+
+    at: float
+    kind: str
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        words = " ".join(f"{name}={value}" for name, value in self.more.items())
+        return f"{self.at:8.3f} s  {self.kind} {words}".rstrip()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    seed: int
+    layout: str
+    second_cycles: int
+    happenings: tuple[Happening, ...]
+
+    def without(self, gone: Sequence[int]) -> Scenario:
+        """The same with fewer happenings, by index."""
+        left = tuple(h for index, h in enumerate(self.happenings) if index not in set(gone))
+        return Scenario(self.seed, self.layout, self.second_cycles, left)
+
+
+def generate(seed: int, layout: str | None = None) -> Scenario:
+    """Some minutes of a busy and unlucky machine."""
+    chance = random.Random(f"scenario/{seed}")
+    where = layout or chance.choice(LAYOUTS)
+    length = chance.uniform(60, 400)
+    happenings = [
+        Happening(round(chance.uniform(0, length), 3), kind, more)
+        for make, most in (
+            (_orders, 12),
+            (_repeats, 5),
+            (_crashes, 6),
+            (_faults, 8),
+            (_broker, 5),
+            (_hands, 4),
+            (_nonsense, 3),
+        )
+        for _ in range(chance.randint(0, most))
+        for kind, more in [make(chance, where)]
+    ]
+    if not any(happening.kind == "order" for happening in happenings):
+        happenings.append(Happening(1.0, *_orders(chance, where)))
+    happenings.sort(key=lambda happening: happening.at)
+    return Scenario(seed, where, chance.choice((0, 0, 0, 1)), tuple(happenings))
+
+
+Made = tuple[str, dict[str, Any]]
+
+
+def _orders(chance: random.Random, layout: str) -> Made:
+    lines = [
+        {"product_id": chance.choice(PRODUCTS[layout]), "quantity": chance.choice((1, 1, 1, 2, 3))}
+        for _ in range(chance.choice((1, 1, 1, 2)))
+    ]
+    ttl = chance.choice((90, 90, 90, 30, 5, 1))
+    return "order", {"lines": lines, "ttl": ttl, "age": chance.choice((0, 0, 0, 0, 4, 80))}
+
+
+def _repeats(chance: random.Random, _layout: str) -> Made:
+    kind = chance.choice(("again", "again", "anew", "conflict", "cancel", "cancel", "retained"))
+    return kind, {"which": chance.random()}
+
+
+def _crashes(chance: random.Random, _layout: str) -> Made:
+    """`on` and `steps`: that many callbacks of the daemon after the next thing of that kind."""
+    kind = chance.choice(("kill", "kill", "kill", "kill", "power", "power_all", "stop"))
+    more: dict[str, Any] = {"away_s": round(chance.choice((0.1, 1.0, 3.0, 40.0)), 1)}
+    if kind != "stop":
+        more["on"] = chance.choice(BOUNDARIES)
+        more["steps"] = chance.choice((0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 21, 30, 50))
+    return kind, more
+
+
+def _faults(chance: random.Random, layout: str) -> Made:
+    board = chance.choice(BOARDS[layout])
+    names = CYCLE_FAULTS + ANSWER_FAULTS + STATE_FAULTS + ACT_FAULTS
+    if board == "side":
+        # A status that its own repeat overtakes exists on no serial line: this board repeats
+        # a frame only while it waits for our ACK.
+        names = (*(n for n in names if n != "answer_late"), *XY_FAULTS, *XY_FAULTS)
+    name = chance.choice(names)
+    more: dict[str, Any] = {"board": board, "name": name}
+    if name in ANSWER_FAULTS:
+        more["probability"] = chance.choice((0.05, 0.3, 1.0))
+        more["lasts_s"] = chance.choice((2.0, 10.0, 40.0))
+    elif name in STATE_FAULTS:
+        more["lasts_s"] = chance.choice((0.3, 2.0, 10.0, 60.0))
+    elif name == "late_drop":
+        more["delay_ms"] = chance.choice((100, 1500, 8000, 40000))
+    elif name == "item_on_eye":
+        more["lasts_s"] = chance.choice((1.0, 5.0, 30.0))
+    elif name == "error_then_ff":
+        more["started"] = chance.choice((True, False))
+    return "fault", more
+
+
+def _broker(chance: random.Random, _layout: str) -> Made:
+    kind = chance.choice(("broker_cut", "broker_away", "broker_weather", "broker_repeats"))
+    more: dict[str, Any] = {}
+    if kind == "broker_away":
+        more = {"away_s": chance.choice((0.5, 5.0, 40.0)), "forget": chance.random() < 0.3}
+    elif kind == "broker_weather":
+        name = chance.choice(("slow", "lose_puback", "lose_publish", "refuse", "nobody"))
+        more = {"name": name, "probability": chance.choice((0.1, 0.5)), "lasts_s": 20.0}
+    return kind, more
+
+
+def _hands(chance: random.Random, layout: str) -> Made:
+    kind = chance.choice(("test", "fill", "enable", "disable", "stop_cabinet", "accept_board"))
+    return kind, {
+        "which": chance.random(),
+        "board": chance.choice(BOARDS[layout]),
+        "lasts_s": chance.choice((1.0, 15.0)),
+    }
+
+
+def _nonsense(chance: random.Random, _layout: str) -> Made:
+    return "nonsense", {"which": chance.random()}

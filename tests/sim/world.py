@@ -1,0 +1,424 @@
+"""Everything around the daemon: boards, broker, platform, hands, power; and the story of it.
+
+`World(scenario, directory).play()` plays a scenario to its end: the happenings at their
+times, then everything is mended and the machine comes to rest, then the judge has the
+last word. A breach of a promise at any step raises `Breach`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from controller import config
+from controller.boards.vbp.frames import ResetCause
+from firmware_sim.board import EmulatedBoard, build_board
+from firmware_sim.faults import Fault
+from firmware_sim.scenario import BoardSettings, LaneSettings
+from tests.sim.broker import Broker, ModelLink, Stored
+from tests.sim.invariants import Judge
+from tests.sim.loops import START, SimLoop, Timeline
+from tests.sim.machine import Cable, Machine, fresh_directory
+from tests.sim.scenario import Scenario
+from tests.sim.settings import BAUDRATES, PLANS, settings_text
+from tests.system.platform_client import Message
+
+MACHINE_NO = "16327129"
+ROOT = f"vending/v1/{MACHINE_NO}"
+EPOCH = 1_763_900_000.0
+"""Unix seconds at the beginning."""
+
+REST_WITHIN_S = 900.0
+"""After the last fault: twice the longest cycle timeout for a quarantine, orders of 90 s
+behind it, a minute for a broker's refusals, twice over."""
+
+GOODS = 8
+
+
+@contextlib.contextmanager
+def unheard_coroutines() -> Iterator[None]:
+    """What the coroutines of a dead process say when they are let go of is nobody's business."""
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+class World:
+    def __init__(self, scenario: Scenario, directory: Path) -> None:
+        self.scenario = scenario
+        self.chance = random.Random(f"world/{scenario.seed}")
+        self.timeline = Timeline(scenario.seed)
+        self.loop = self.timeline.loop("world")
+        self.story: list[str] = []
+        self.broken = ""
+        """What ended the play, "" when it came to its end."""
+        self.broker = Broker(self.loop, random.Random(f"broker/{scenario.seed}"))
+        self.commands: list[dict[str, Any]] = []
+        """Every dispense command that was sent, oldest first."""
+        self.boards = {name: self._board(name) for name in PLANS[scenario.layout]}
+        self.cables = {
+            name: Cable(board, self.loop, BAUDRATES[board.settings.protocol])
+            for name, board in self.boards.items()
+        }
+        for name, board in self.boards.items():
+            board.on_plug = self.cables[name].set_plugged
+        file = fresh_directory(directory) / "vendingd.toml"
+        file.write_text(settings_text(scenario, directory / "state"), encoding="utf-8")
+        settings, _warnings = config.load(file)
+        link = type("WorldLink", (ModelLink,), {"broker": self.broker})
+        self.machine = Machine(self.timeline, settings, self.cables, link, self.wall, lambda: True)
+        self.judge = Judge(self)
+        self.broker.on_publish = self._heard
+        self.broker.on_acknowledged = self._acknowledged
+        self.broker.on_arrival = lambda: self.boundary("arrival")
+        for name, board in self.boards.items():
+            board.ledger.watchers.append(self._watcher(name))
+        self._waits_for = ""
+        """The boundary from which the callbacks before the doom are counted; "" counting."""
+        self._doom: tuple[int, Callable[[], None]] | None = None
+        self._down_until = 0.0
+
+    # ------------------------------------------------------------------ time and story
+
+    @property
+    def now(self) -> float:
+        return self.timeline.now - START
+
+    def wall(self) -> float:
+        return EPOCH + self.now
+
+    def tell(self, actor: str, what: str) -> None:
+        self.story.append(f"{self.now:9.3f} s  {actor:10} {what}")
+
+    def _board(self, name: str) -> EmulatedBoard:
+        plan = PLANS[self.scenario.layout][name]
+        lanes = tuple(
+            LaneSettings(number=number, kind=plan.kind, goods=GOODS, run_ms=800, fall_ms=300)
+            for number in plan.lanes.values()
+        )
+        settings = BoardSettings(
+            protocol=plan.protocol, name=name, seed=self.scenario.seed, lane=lanes,
+            **({} if plan.drop_sensor else {"eye": False}),
+        )  # fmt: skip
+        return build_board(settings, seed=self.scenario.seed, loop=self.loop, wall=self.wall)
+
+    def _watcher(self, name: str) -> Callable[[Mapping[str, Any]], None]:
+        def watch(line: Mapping[str, Any]) -> None:
+            more = {k: v for k, v in line.items() if k not in {"event", "machine_ms", "at"}}
+            self.tell(name, f"{line['event']} {more}")
+            self.judge.physical(name, line)
+            if line["event"] == "drive_frame":
+                self.boundary("drive")
+
+        return watch
+
+    # ------------------------------------------------------------------ what the platform hears
+
+    def _heard(self, topic: str, payload: bytes, retained: bool) -> None:  # noqa: FBT001
+        name = topic.removeprefix(ROOT + "/")
+        if name in {"result", "order", "event"}:
+            self.tell("platform", f"hears {name} {payload.decode()[:400]}")
+            self.judge.heard(Message(name, payload, retained, self.wall()))
+            self.boundary("publish")
+
+    def _acknowledged(self, stored: Stored) -> None:
+        self.judge.acknowledged(stored)
+        self.boundary("ack")
+
+    # ------------------------------------------------------------------ the run
+
+    def play(self) -> None:
+        """Raises Breach, or Deadlock when nothing would ever happen again."""
+        with unheard_coroutines(), self.machine.seams(self.scenario.seed):
+            try:
+                self._play()
+            finally:
+                self.machine.crash()
+                for board in self.boards.values():
+                    board.close()
+                gc.collect(0)
+
+    def _play(self) -> None:
+        self.machine.boot()
+        for happening in self.scenario.happenings:
+            self._run_to(happening.at)
+            self.tell("*", str(happening)[13:])
+            getattr(self, f"do_{happening.kind}")(**happening.more)
+        self._mend()
+        self._rest()
+        self.judge.last_word()
+
+    def _run_to(self, at: float) -> None:
+        while self.now < at:
+            soonest = [
+                timer for loop in self.timeline._loops if (timer := loop.next_timer()) is not None
+            ]
+            if not any(loop.ripen() for loop in self.timeline._loops) and (
+                not soonest or min(soonest) > START + at
+            ):
+                self.timeline.now = START + at
+                return
+            self._step()
+
+    def _step(self) -> None:
+        self._count_down(self.timeline.step())
+        if self.loop.failures:
+            raise self.loop.failures[0]
+        self.judge.step()
+
+    def _mend(self) -> None:
+        """The world calms down: nothing is broken any more, and power, cable, broker are there."""
+        self.tell("*", "everything is mended")
+        self._doom = None
+        self.broker.weather = type(self.broker.weather)()
+        self.broker.start()
+        for board in self.boards.values():
+            board.lift()
+            board.block_eye(on=False)
+        if not self.machine.alive:
+            self._start_again()
+
+    def _rest(self) -> None:
+        limit = self.now + REST_WITHIN_S
+        looked = 0.0
+        while True:
+            if self.now - looked >= 1.0:
+                looked = self.now
+                if self.judge.at_rest():
+                    return
+            self.judge.must(self.now <= limit, "liveness", f"at rest within {REST_WITHIN_S} s")
+            self._step()
+
+    # ------------------------------------------------------------------ happenings: the platform
+
+    def do_order(self, lines: list[dict[str, Any]], ttl: int, age: int) -> None:
+        number = len(self.commands) + 1
+        issued = int(self.wall()) - age
+        self._send(
+            {
+                "order_id": number,
+                "trade_id": f"trade-{number}",
+                "issued_at": issued,
+                "expires_at": issued + ttl,
+                "products": lines,
+            }
+        )
+
+    def do_again(self, which: float) -> None:
+        if self.commands:
+            self._send(self.commands[int(which * len(self.commands))], new=False)
+
+    def do_anew(self, which: float) -> None:
+        """The same command with newer times, as a platform does after a rejection."""
+        if self.commands:
+            known = self.commands[int(which * len(self.commands))]
+            issued = int(self.wall())
+            self._send({**known, "issued_at": issued, "expires_at": issued + 90}, new=False)
+
+    def do_conflict(self, which: float) -> None:
+        if self.commands:
+            known = self.commands[int(which * len(self.commands))]
+            other = [{**known["products"][0], "quantity": 4}]
+            self._send({**known, "products": other}, new=False)
+
+    def do_cancel(self, which: float) -> None:
+        number = int(which * (len(self.commands) + 2)) + 1
+        body = {
+            "order_id": number,
+            "trade_id": f"trade-{number}",
+            "issued_at": int(self.wall()),
+        }
+        self.broker.publish(f"{ROOT}/cancel", json.dumps(body).encode())
+
+    def do_retained(self, which: float) -> None:
+        if self.commands:
+            known = self.commands[int(which * len(self.commands))]
+            self.broker.publish(f"{ROOT}/dispense", json.dumps(known).encode(), retain=True)
+
+    def do_nonsense(self, which: float) -> None:
+        bad = (b"", b"{", b"\xff\xfe", b"[1]", b'{"order_id": true}', b"9" * 70_000)
+        self.broker.publish(f"{ROOT}/dispense", bad[int(which * len(bad))])
+
+    def _send(self, command: dict[str, Any], *, new: bool = True) -> None:
+        if new:
+            self.commands.append(command)
+        self.judge.sent(command)
+        self.broker.publish(f"{ROOT}/dispense", json.dumps(command).encode())
+
+    # ------------------------------------------------------------------ happenings: crashes
+
+    def do_kill(self, away_s: float, on: str, steps: int) -> None:
+        self._when(on, steps, lambda: self._crash(away_s))
+
+    def do_power(self, away_s: float, on: str, steps: int) -> None:
+        self._when(on, steps, lambda: self._crash(away_s, power=True))
+
+    def do_power_all(self, away_s: float, on: str, steps: int) -> None:
+        def cut() -> None:
+            self._crash(away_s, power=True)
+            for board in self.boards.values():
+                board.strike(Fault(kind="power_cut", seconds=away_s))
+
+        self._when(on, steps, cut)
+
+    def do_stop(self, away_s: float) -> None:
+        machine = self.machine
+        if machine.stop is not None and machine.loop is not None:
+            machine.loop.call_soon(machine.stop.set)
+            self._later_start(away_s + 30.0)
+
+    def _when(self, on: str, steps: int, act: Callable[[], None]) -> None:
+        """Behind so many callbacks of the daemon, counted from the next thing of that kind.
+
+        Newest wins: a happening that waits when another of its kind comes is let go.
+        """
+        self._waits_for = on
+        self._doom = (steps, act)
+        if on == "now":
+            self._waits_for = ""
+
+    def boundary(self, where: str) -> None:
+        """Something passed: arrival of a command, commit, drive, board's word, publish, ack."""
+        if where == self._waits_for:
+            self._waits_for = ""
+
+    def _count_down(self, stepped: SimLoop) -> None:
+        if self._doom is None or self._waits_for or stepped is not self.machine.loop:
+            return
+        left, act = self._doom
+        self._doom = (left - 1, act)
+        if left <= 0:
+            self._doom = None
+            act()
+
+    def _crash(self, away_s: float, *, power: bool = False) -> None:
+        if not self.machine.alive:
+            return
+        self.tell("computer", "loses its power" if power else "the daemon is killed")
+        self.machine.crash()
+        self.judge.crashed()
+        if power:
+            self.machine.boot_id = f"boot-{self.machine.lives + 1}"
+        self._later_start(away_s)
+
+    def _later_start(self, away_s: float) -> None:
+        self._down_until = self.now + away_s
+        self.loop.call_later(away_s, self._start_again)
+
+    def _start_again(self) -> None:
+        if not self.machine.alive:
+            self.tell("computer", f"the daemon starts, life {self.machine.lives + 1}")
+            self.machine.boot()
+        elif self.machine.stop is not None and self.machine.stop.is_set():
+            self.loop.call_later(5.0, self._start_again)
+
+    # ------------------------------------------------------------------ happenings: boards
+
+    def do_fault(
+        self,
+        board: str,
+        name: str,
+        probability: float | None = None,
+        lasts_s: float | None = None,
+        delay_ms: float | None = None,
+        started: bool | None = None,  # noqa: FBT001  (a scenario's own words)
+    ) -> None:
+        hit = self.boards[board]
+        seconds = lasts_s if probability is None else None
+        fault = Fault(
+            kind=name, probability=probability, seconds=seconds, delay_ms=delay_ms, started=started
+        )
+        hit.arm(fault)
+        if probability is not None and lasts_s is not None:
+            self.loop.call_later(lasts_s, lambda: hit.lift(name))
+
+    def do_swap_reset(self, board: str) -> None:
+        self.boards[board].reset(ResetCause.WATCHDOG)
+
+    # ------------------------------------------------------------------ happenings: the broker
+
+    def do_broker_cut(self) -> None:
+        self.broker.cut()
+
+    def do_broker_repeats(self) -> None:
+        self.broker.repeat()
+
+    def do_broker_away(self, away_s: float, forget: bool) -> None:  # noqa: FBT001
+        self.broker.stop(forget=forget)
+        self.loop.call_later(away_s, self.broker.start)
+
+    def do_broker_weather(self, name: str, probability: float, lasts_s: float) -> None:
+        setattr(self.broker.weather, name, probability)
+        self.loop.call_later(lasts_s, setattr, self.broker.weather, name, 0.0)
+
+    # ------------------------------------------------------------------ happenings: hands
+
+    def do_test(self, which: float, board: str, lasts_s: float) -> None:
+        del lasts_s
+        channel = self._channel(board, which)
+
+        async def vend(operations: Any) -> None:
+            async for _step in operations.test_lane(channel, 1, "technician"):
+                pass
+
+        self._act(vend)
+
+    def do_fill(self, which: float, board: str, lasts_s: float) -> None:
+        del which, lasts_s
+
+        async def fill(operations: Any) -> None:
+            plan = PLANS[self.scenario.layout][board]
+            await operations.stock_fill(plan.cabinet, "technician")
+            for number in plan.lanes.values():
+                self.boards[board].machine.refill(number, GOODS)
+
+        self._act(fill)
+
+    def do_enable(self, which: float, board: str, lasts_s: float) -> None:
+        del lasts_s
+        channel = self._channel(board, which)
+        self._act(lambda operations: operations.lane_enable(channel, "seen to", "technician"))
+
+    def do_disable(self, which: float, board: str, lasts_s: float) -> None:
+        channel = self._channel(board, which)
+        self._act(lambda operations: operations.lane_disable(channel, "looks odd", "technician"))
+        self.loop.call_later(lasts_s, self.do_enable, which, board, 0.0)
+
+    def do_stop_cabinet(self, which: float, board: str, lasts_s: float) -> None:
+        del which
+        name = PLANS[self.scenario.layout][board].cabinet
+        self._act(lambda operations: operations.cabinet_stop(name, "hands in", "technician"))
+        start = lambda operations: operations.cabinet_start(name, "technician")  # noqa: E731
+        self.loop.call_later(lasts_s, self._act, start)
+
+    def do_accept_board(self, which: float, board: str, lasts_s: float) -> None:
+        del which, lasts_s
+        self._act(lambda operations: operations.board_accept(board, "technician"))
+
+    def _channel(self, board: str, which: float) -> str:
+        channels = list(PLANS[self.scenario.layout][board].lanes)
+        return channels[int(which * len(channels))]
+
+    def _act(self, call: Callable[[Any], Any]) -> None:
+        """A technician's act on the running daemon; a refusal is an answer too."""
+        daemon, loop = self.machine.daemon, self.machine.loop
+        if daemon is None or loop is None:
+            return
+        operations = daemon.operations
+
+        async def act() -> None:
+            try:
+                await call(operations)
+            except Exception as refused:  # noqa: BLE001
+                self.tell("technician", f"is refused: {refused}")
+
+        self.judge.hands.append(loop.create_task(act()))
