@@ -8,6 +8,7 @@
 # fetch_debian DIRECTORY PACKAGE...
 # Downloads the packages, and those they need that the system lacks, and unpacks them
 # into DIRECTORY. Fails, with a word on stderr, where there is no apt or no network.
+# With DEBIAN_STATUS=/dev/null it is as if the system had nothing: all that they need comes.
 fetch_debian() {
     local into=$1 work log
     shift
@@ -21,7 +22,7 @@ fetch_debian() {
     # APT::Sandbox::User: as root apt would drop to a user who cannot enter our directory.
     # Debug::NoLocking: the system's lock needs root, and we write nothing that it guards.
     local apt=(apt-get -q -y
-        -o "Dir::State=$work/state" -o Dir::State::status=/var/lib/dpkg/status
+        -o "Dir::State=$work/state" -o "Dir::State::status=${DEBIAN_STATUS:-/var/lib/dpkg/status}"
         -o "Dir::Cache=$work/cache" -o APT::Sandbox::User="$(id -un)" -o Debug::NoLocking=1)
     # One unreachable source among several makes `update` complain and matters only if the
     # packages are there: `install` is the judge.

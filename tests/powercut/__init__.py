@@ -1,0 +1,1 @@
+"""Real power cuts: the daemon in a Linux guest, its disk behind a server that forgets."""

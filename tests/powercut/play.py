@@ -1,0 +1,204 @@
+"""`make powercut`: power cuts of a whole machine under load, and the verdict.
+
+First a run whose disk keeps its word: no promise may break. Then a short one whose disk
+lies about flushes, to show that the cuts bite: it must lose what it had committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from tests.powercut import image, verdict
+from tests.powercut.customers import Customers
+from tests.powercut.guest import fetch_qemu, kvm_works
+from tests.powercut.machine import BOARD, Machine, PowerCut
+from tests.system import judge
+
+LOAD_S = 4.0
+"""A machine that is up sells for at most so long until the next cut."""
+IN_BOOT = 0.15
+"""Share of the cuts that strike a boot, at any moment of it."""
+BOARD_TOO = 0.4
+"""Share of the cuts in which the board loses its power as well."""
+REST_BOUND_S = 120.0
+"""A cycle that was open may be waited for, then the queue of the last seconds is served."""
+CONTROL_CUTS = 8
+
+
+@dataclass
+class Run:
+    cuts: list[PowerCut] = field(default_factory=list)
+    boot_s: list[float] = field(default_factory=list)
+    """Of each boot that came up: from power on to the daemon's first word."""
+    last_stops: Counter[str] = field(default_factory=Counter)
+    forgotten: int = 0
+    broken: list[str] = field(default_factory=list)
+    """Breaches, each as a sentence."""
+
+
+def play(machine: Machine, customers: Customers, run: Run, *, cuts: int, seed: int) -> None:
+    """All the cuts, and a rest after the last. Ends early where the machine stays down, or
+    where the disk lies and it showed."""
+    chance = random.Random(f"{seed} cuts")
+    machine.power_on(first=True)
+    boot(machine, run)
+    customers.start()
+    for number in range(1, cuts + 1):
+        if number > 1 and chance.random() < IN_BOOT:
+            time.sleep(chance.uniform(0.0, median(run.boot_s)))
+        else:
+            if number > 1:
+                boot(machine, run)
+            time.sleep(chance.uniform(0.0, LOAD_S))
+        cut = machine.power_off(chance, board_too=chance.random() < BOARD_TOO)
+        run.cuts.append(cut)
+        print(line(number, cut, customers), flush=True)
+        machine.power_on()
+        if run.forgotten and machine.disk.lies:
+            return
+    boot(machine, run)
+    customers.stop()
+    rest(machine, customers, run)
+
+
+def boot(machine: Machine, run: Run) -> None:
+    begun = time.monotonic()
+    state = machine.wait_ready()
+    run.boot_s.append(time.monotonic() - begun)
+    run.last_stops[state["last_stop"]] += 1
+    if lost := verdict.forgotten(machine.facts(), state):
+        run.forgotten += lost
+        run.broken.append(f"P7: the journal forgot {lost} messages that the platform has")
+
+
+def rest(machine: Machine, customers: Customers, run: Run) -> None:
+    """Wait until nothing is open, then judge."""
+    end = time.monotonic() + REST_BOUND_S
+    while time.monotonic() < end:
+        status = machine.ask("status")
+        all_came = machine.platform.has_all(status["last_seq"])
+        if not customers.unanswered() and not status["outbox"] and all_came:
+            break
+        time.sleep(0.5)
+    else:
+        run.broken.append(f"P11: no rest within {REST_BOUND_S:g} s: {machine.ask('status')}")
+    lanes = machine.ask("inventory")["lanes"]
+    unanswered = customers.unanswered()
+    run.broken += verdict.breaches(machine.facts(), run.cuts, unanswered, lanes)
+
+
+def line(number: int, cut: PowerCut, customers: Customers) -> str:
+    disk = cut.disk
+    return (
+        f"cut {number:3}  {'under load' if cut.ready else 'in boot   '}"
+        f"  board {'too ' if cut.board_too else 'kept'}"
+        f"  unflushed {disk.unflushed:7} bytes in {disk.writes:3} writes,"
+        f" dropped {disk.dropped:7}, torn {disk.torn:2}  orders so far {len(customers.commands)}"
+    )
+
+
+def figures(machine: Machine, customers: Customers, run: Run) -> str:
+    facts = machine.facts()
+    results = [
+        body for units in judge.final_results(facts).values() for body in units.values()
+    ]
+    outcomes = Counter(f"{body['outcome']}/{body['reason'] or '-'}" for body in results)
+    ledger = Counter(event["event"] for event in facts.ledgers[BOARD])
+    status = Counter(body["status"] for body in facts.bodies("order"))
+    at_risk = [cut for cut in run.cuts if cut.disk.unflushed]
+    ended = sum("vendingd ended" in said for said in machine.guest.said())
+    rows = [
+        f"cuts {len(run.cuts)}: {sum(cut.ready for cut in run.cuts)} under load, "
+        f"{sum(not cut.ready for cut in run.cuts)} in boot; "
+        f"{sum(cut.board_too for cut in run.cuts)} with the board",
+        f"boots {len(run.cuts) + 1}, up {len(run.boot_s)}, median {median(run.boot_s):.1f} s, "
+        f"longest {max(run.boot_s):.1f} s; last stop as told: {dict(run.last_stops)}",
+        f"orders {len(customers.commands)} and {customers.repeats} repeats; "
+        f"messages of orders: {dict(status)}",
+        f"units {len(results)}: {dict(outcomes)}",
+        f"ledger: {ledger[judge.DRIVE]} cycles, {ledger[judge.FELL]} drops",
+        f"disk: {machine.disk.counts.writes} writes, {machine.disk.counts.flushes} flushes; "
+        f"{len(at_risk)} cuts found unflushed data: "
+        f"{sum(c.disk.unflushed for c in at_risk)} bytes in "
+        f"{sum(c.disk.writes for c in at_risk)} writes, "
+        f"{sum(c.disk.dropped for c in at_risk)} bytes dropped, "
+        f"{sum(c.disk.torn for c in at_risk)} writes torn",
+        f"daemon ended by itself: {ended}; commits forgotten: {run.forgotten}; "
+        f"breaches: {len(run.broken)}",
+    ]
+    return "\n".join(rows)
+
+
+def keep(directory: Path, machine: Machine) -> Path:
+    """What one needs to find out why, from the last run of all."""
+    place = image.CACHE / "last"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    for path in ("console.log", "qemu.log", f"boards/{BOARD}.jsonl"):
+        if (directory / path).exists():
+            shutil.copy(directory / path, place)
+    with (place / "messages.jsonl").open("w", encoding="utf-8") as file:
+        for message in machine.platform.messages:
+            body = message.payload.decode(errors="replace")
+            file.write(json.dumps([message.at, message.topic, body]) + "\n")
+    (place / "disk.img").write_bytes(machine.disk.read(0, machine.disk.size))
+    return place
+
+
+def one_run(qemu: str, accelerator: str, *, cuts: int, seed: int, lies: bool) -> Run:
+    print(f"\n{cuts} cuts, seed {seed}, {accelerator}, the disk {'LIES' if lies else 'is honest'}")
+    directory = Path(tempfile.mkdtemp(prefix="vc-"))  # short: a Unix socket lies in it
+    machine = Machine(directory, qemu, accelerator, lies=lies)
+    customers = Customers(machine.platform, seed)
+    run = Run()
+    begun = time.monotonic()
+    try:
+        machine.up()
+        try:
+            play(machine, customers, run, cuts=cuts, seed=seed)
+        except AssertionError as error:  # something that had to come did not
+            run.broken.append(f"P11: {str(error)[:300]}")
+        customers.stop()
+        print(figures(machine, customers, run))
+        per_cut = (time.monotonic() - begun) / max(1, len(run.cuts))
+        print(f"{time.monotonic() - begun:.0f} s in all, {per_cut:.1f} s a cut")
+        print("\n".join(run.broken[:20]))
+        if run.broken and not lies:
+            print(f"console, ledger, messages and disk: {keep(directory, machine)}")
+    finally:
+        machine.close()
+        shutil.rmtree(directory, ignore_errors=True)
+    return run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cuts", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--control", type=int, default=CONTROL_CUTS, help="cuts of the lying disk")
+    parser.add_argument("--tcg", action="store_true", help="software emulation, also with KVM")
+    given = parser.parse_args()
+    qemu = fetch_qemu()
+    accelerator = "kvm" if not given.tcg and kvm_works(qemu) else "tcg"
+    honest = one_run(qemu, accelerator, cuts=given.cuts, seed=given.seed, lies=False)
+    ok = not honest.broken
+    if given.control:
+        liar = one_run(qemu, accelerator, cuts=given.control, seed=given.seed, lies=True)
+        print(f"control: a lying disk {'shows' if liar.broken else 'DOES NOT SHOW'}")
+        ok = ok and bool(liar.broken)
+    print("powercut: all promises kept" if ok else "powercut: FAILED", f"(seed {given.seed})")
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
