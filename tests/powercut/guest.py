@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 from tests.powercut import image
 from tests.system.process import Process
 
 MEMORY_MIB = 512
+KERNEL_WORDS = (
+    *("console=ttyS0", "quiet", "panic=-1"),
+    # What follows only saves time under software emulation.
+    *("mitigations=off", "nokaslr", "lsm=", "audit=0", "init_on_alloc=0", "cryptomgr.notests"),
+)
 PROBE_S = 5.0
 """A kernel under KVM has given up looking for its root by then; see `kvm_works`."""
 
@@ -38,9 +42,10 @@ def kvm_works(qemu: str) -> bool:
     nested machine it may hang. Without a root file system the kernel panics, and QEMU ends."""
     command = [*_bare(qemu, "kvm"), "-append", "panic=-1"]
     try:
-        return subprocess.run(command, timeout=PROBE_S, capture_output=True).returncode == 0
+        done = subprocess.run(command, check=False, timeout=PROBE_S, capture_output=True)
     except subprocess.TimeoutExpired:
         return False
+    return done.returncode == 0
 
 
 class Guest(Process):
@@ -73,8 +78,7 @@ class Guest(Process):
 
     def boot(self, *, format_disk: bool = False) -> None:
         """Does not wait. `format_disk`: its disk is empty."""
-        words: Sequence[str] = ("console=ttyS0", "panic=-1", "quiet", "mitigations=off")
-        append = " ".join([*words, *(["powercut.format"] if format_disk else [])])
+        append = " ".join([*KERNEL_WORDS, *(["powercut.format"] if format_disk else [])])
         self.command = [*self._with, "-append", append]
         self.start()
 
