@@ -9,10 +9,10 @@ from typing import Any
 from tests.powercut.machine import PRODUCTS
 from tests.system.platform_client import Platform
 
-PAUSE_S = 0.4
+PAUSE_S = 0.25
 """Mean time between two orders."""
-WAITING = 4
-"""Orders without an end at which no new one is made: a queue of a few, always."""
+WAITING = 5
+"""Orders without an end at which nobody buys: a queue of a few, always."""
 REPEATED = 0.15
 """Share of the messages that are an old command again, as a broker may well send it."""
 
@@ -47,13 +47,15 @@ class Customers:
 
     def _buy(self) -> None:
         while not self._enough.wait(self._chance.expovariate(1 / PAUSE_S)):
+            if len(self.unanswered()) >= WAITING:
+                continue
             if self.commands and self._chance.random() < REPEATED:
                 self._platform.send("dispense", self._chance.choice(self.commands[-20:]))
                 self.repeats += 1
-            elif len(self.unanswered()) < WAITING:
-                products = [
-                    {"product_id": product, "quantity": self._chance.randint(1, 2)}
-                    for product in self._chance.sample(PRODUCTS, self._chance.randint(1, 2))
-                ]
-                order_id = len(self.commands) + 1
-                self.commands.append(self._platform.dispense(order_id, products))
+                continue
+            products = [
+                {"product_id": product, "quantity": self._chance.randint(1, 2)}
+                for product in self._chance.sample(PRODUCTS, self._chance.randint(1, 2))
+            ]
+            order_id = len(self.commands) + 1
+            self.commands.append(self._platform.dispense(order_id, products))

@@ -21,7 +21,7 @@ from tests.powercut.nbd import Server
 from tests.system import judge
 from tests.system.broker import Broker, free_port
 from tests.system.emulator import Emulator
-from tests.system.platform_client import Platform
+from tests.system.platform_client import Message, Platform
 from tests.system.site import (
     MACHINE_NO,
     TRACK_ON_VBP,
@@ -36,8 +36,10 @@ LANES = 48
 GOODS = 40
 PRODUCTS = range(101, 109)
 DISK_BYTES = 64 * 1024 * 1024
-FLUSH_S = 0.01
+FLUSH_S = 0.02
 """A flush of a memory card takes some milliseconds. In it a commit is most at risk."""
+AIM_S = 3.0
+"""An aimed cut waits so long for something unflushed, and then strikes all the same."""
 BOOT_BOUND_S = 90.0
 """For a boot that takes 8 s on a quiet machine under software emulation."""
 
@@ -98,6 +100,7 @@ class Machine:
         )
         self._boots_seen: set[str] = set()
         self._ready = False
+        self._on_since = 0.0
 
     def up(self) -> None:
         self._server.start()
@@ -116,6 +119,7 @@ class Machine:
 
     def power_on(self, *, first: bool = False) -> None:
         self._ready = False
+        self._on_since = time.time()
         self._board_power(on=True)
         self.guest.boot(format_disk=first)
 
@@ -133,12 +137,20 @@ class Machine:
         self._ready = True
         return state
 
-    def power_off(self, chance: random.Random, *, board_too: bool) -> PowerCut:
-        """The guest is gone, then its disk loses; the board goes just before or after it."""
+    def power_off(self, chance: random.Random, *, board_too: bool, aimed: bool) -> PowerCut:
+        """The disk stands still, the guest is gone, then the disk loses; the board goes just
+        before or after. `aimed`: the first moment at which the disk has something to lose,
+        and some milliseconds more by chance."""
+        end = time.monotonic() + AIM_S
+        while aimed and not self.disk.unflushed and time.monotonic() < end:
+            time.sleep(0.0005)
+        if aimed:
+            time.sleep(chance.uniform(0.0, FLUSH_S))
         at = time.time()
         board_first = chance.random() < 0.5
         if board_too and board_first:
             self._board_power(on=False)
+        self._server.freeze()
         self.guest.kill()
         lost = self._server.cut(chance)
         if board_too and not board_first:
@@ -150,6 +162,10 @@ class Machine:
         assert answer["ok"], answer
 
     # ------------------------------------------------------------------ looking
+
+    def came_before_boot(self) -> list[Message]:
+        """What the platform had when the power came back."""
+        return [m for m in self.platform.messages if m.at < self._on_since]
 
     def facts(self) -> judge.Facts:
         return judge.Facts(

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.powercut.machine import PowerCut
 from tests.system import judge
+from tests.system.platform_client import Message
 
 State = Mapping[str, Any]
 
@@ -50,15 +51,13 @@ def resumed(facts: judge.Facts, cuts: Sequence[PowerCut]) -> Iterator[str]:
     yield from sorted(told)
 
 
-def forgotten(facts: judge.Facts, state: State) -> int:
-    """Messages that the platform has and that the journal of a new boot does not know: each
-    was a commit. All of them, where the journal is another one."""
-    numbers = {
-        (body["journal"], body["seq"])
-        for topic in ("order", "result")
-        for body in facts.bodies(topic)
-        if body["seq"] is not None
+def forgotten(messages: Sequence[Message], state: State) -> set[tuple[int, int]]:
+    """(journal, seq) of messages that the platform has and that the journal of a new boot
+    does not know: each was a commit. All of them, where the journal is another one."""
+    bodies = [m.json for m in messages if m.topic in {"order", "result"}]
+    numbers = {(body["journal"], body["seq"]) for body in bodies if body["seq"] is not None}
+    return {
+        (journal, seq)
+        for journal, seq in numbers
+        if journal != state["journal"] or seq > state["last_seq"]
     }
-    return sum(
-        journal != state["journal"] or seq > state["last_seq"] for journal, seq in numbers
-    )
