@@ -98,7 +98,6 @@ class Machine:
             board_port=port,
             directory=directory,
         )
-        self._boots_seen: set[str] = set()
         self._ready = False
         self._on_since = 0.0
 
@@ -124,16 +123,19 @@ class Machine:
         self.guest.boot(format_disk=first)
 
     def wait_ready(self) -> dict[str, Any]:
-        """The first state that the daemon of this boot published."""
+        """The first state that the daemon of this boot published. One that a boot before it
+        published just before its power went is not taken for it."""
 
         def new_boot() -> dict[str, Any] | None:
             assert self.guest.alive, f"QEMU ended with {self.guest.exit_code}"
-            states = self.platform.of("state")[-4:]
-            fresh = [s for s in states if s["online"] and s["boot_id"] not in self._boots_seen]
-            return fresh[0] if fresh else None
+            states = [
+                message.json
+                for message in self.platform.messages
+                if message.topic == "state" and message.at >= self._on_since
+            ]
+            return next((state for state in states if state["online"]), None)
 
         state: dict[str, Any] = self.platform.wait_for(new_boot, "a boot", BOOT_BOUND_S)
-        self._boots_seen.add(state["boot_id"])
         self._ready = True
         return state
 
