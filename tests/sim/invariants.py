@@ -63,6 +63,12 @@ def _object(payload: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and value.get("order_id") is not True else None
 
 
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 class Judge:
     def __init__(self, world: World) -> None:
         self.world = world
@@ -76,6 +82,8 @@ class Judge:
         """(board, lane) -> the cycle whose drive frame the board took up last."""
         self.counts: Counter[str] = Counter()
         self.hands: list[Any] = []
+        self.fills: Counter[str] = Counter()
+        """Board -> fillings that a crash or a refusal cut short: what lies there nobody counted."""
         self.fooled = 0
         """Units told as delivered because something else darkened the eye."""
         self.outcomes: dict[tuple[Key, int], str] = {}
@@ -140,11 +148,12 @@ class Judge:
             self._written = 0
             if journal is not None:
                 self._watch(journal)
-        self.must(
-            machine.ended is None,
-            "P11",
-            f"a daemon ended by itself: {machine.ended!r}",
-        )
+        if machine.ended is not None:
+            # What the judge raised inside a commit ends the daemon: its own words are the verdict.
+            first = _first(machine.ended)
+            if isinstance(first, Breach):
+                raise first
+            raise Breach(f"P11: a daemon ended by itself: {first!r}, at {self.world.now:.3f} s")
 
     def _watch(self, journal: Any) -> None:
         """See each cycle as it is committed, and each commit pass."""
@@ -392,7 +401,9 @@ class Judge:
         """No cycle of the lane had an eye that was fooled, an item that fell unseen, or no eye."""
         plan = PLANS[self.world.scenario.layout][board]
         mine = (c for c in self.cycles.values() if (c.board, c.lane) == (board, lane))
-        return plan.drop_sensor and not any(
+        if self.fills[board] or not plan.drop_sensor:
+            return False
+        return not any(
             c.fooled or c.excuse or (c.fell > 1 and self._outcome(c) in {"unknown", ""})
             for c in mine
         )

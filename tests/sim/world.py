@@ -377,9 +377,11 @@ class World:
 
         async def fill(operations: Any) -> None:
             plan = PLANS[self.scenario.layout][board]
+            self.judge.fills[board] += 1
             await operations.stock_fill(plan.cabinet, "technician")
             for number in plan.lanes.values():
                 self.boards[board].machine.refill(number, GOODS)
+            self.judge.fills[board] -= 1
 
         self._act(fill)
 
