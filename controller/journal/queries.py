@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import UTC, datetime
 from typing import Any
 
 from controller.dispensing.interfaces import LaneState
@@ -17,6 +18,9 @@ from controller.model import OrderKey, OrderStatus
 
 PAGE = 500
 """Most rows of one answer."""
+
+ANSWERS_TOLD = 3
+"""Of a command that was never accepted: the newest are what somebody asks for."""
 
 
 def _summary(tx: Transaction, order: sqlite3.Row) -> dict[str, Any]:
@@ -69,9 +73,23 @@ def order(tx: Transaction, order_id: int, delivery_id: str | None) -> list[dict[
         PAGE,
     )
     if not rows:
-        told = f"order {order_id} was never accepted here; the log tells if it was rejected"
-        raise Refused("unknown_order", told)
+        raise Refused("unknown_order", _why_not_accepted(tx, order_id))
     return [_detail(tx, row) for row in rows]
+
+
+def _why_not_accepted(tx: Transaction, order_id: int) -> str:
+    """Its newest answers, where it was answered at all."""
+    answers = tx.all(
+        "SELECT verb, code, message, at FROM answers WHERE order_id = ? ORDER BY at DESC LIMIT ?",
+        order_id,
+        ANSWERS_TOLD,
+    )
+    told = [f"order {order_id} was never accepted here"]
+    for row in answers:
+        at = datetime.fromtimestamp(row["at"], UTC).isoformat(" ", "seconds")
+        what = "rejected" if row["verb"] == "dispense" else "cancelled"
+        told.append(f"{at}: {what}, {row['code']}. {row['message']}".rstrip(" ."))
+    return "; ".join(told)
 
 
 def _detail(tx: Transaction, row: sqlite3.Row) -> dict[str, Any]:

@@ -471,3 +471,14 @@ async def test_p7_a_record_that_changes_nothing_is_kept_before_the_board_forgets
     assert known.finding is not None
     assert known.finding.reason is SILENT.reason
     assert known.finding.raw["state"] == 4
+
+
+async def test_a_technician_is_told_why_an_order_was_never_accepted(bench: Bench) -> None:
+    journal = await bench.ready()
+    order = make_order(9)
+    rejection = Rejection(Code.OUT_OF_STOCK, "product 121: 3 ordered, 1 can be given")
+    await journal.reject(
+        order.key, order.trade_id, order.issued_at, rejection, executed=Executed.NO, units=3
+    )
+    with pytest.raises(Refused, match=r"never accepted.*: rejected, out_of_stock.*3 ordered"):
+        await journal.order(9)
