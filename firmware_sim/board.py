@@ -170,6 +170,7 @@ class EmulatedBoard:
                 self.machine.shade(DIRT, on=on)
             case "eye_faulty":
                 self.machine.eye_faulty = on
+                self.machine.eye_failures += on
             case "door_open":
                 self.machine.set_door(is_open=on)
             case "unplug":

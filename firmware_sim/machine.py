@@ -132,6 +132,8 @@ class Machine:
         self.door_open = False
         self.powered = True
         self.eye_faulty = False
+        self.eye_failures = 0
+        """How often it became faulty."""
         self.eye_pulses = 0
         self.on_stopped: Callable[[Stopped], None] = lambda _stopped: None
         self.on_eye: Callable[[bool], None] = lambda _blocked: None

@@ -64,6 +64,8 @@ class _Cycle:
     stopped: Stopped | None = None
     drops: int = 0
     first_drop: float = 0.0
+    eye_failures: int = 0
+    """Of the machine's counter, at its beginning."""
     done_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -330,6 +332,7 @@ class VbpFirmware:
     def _begin(self, order: vbp.Dispense) -> None:
         self._finished = None
         self._cycle = _Cycle(order, self._parts.timeline.machine_ms())
+        self._cycle.eye_failures = self._machine.eye_failures
         self._plan = self._parts.drive_starts(order.lane, cycle_id=order.cycle_id)
         self._machine.start_motor(
             order.lane,
@@ -386,7 +389,8 @@ class VbpFirmware:
             return vbp.Drop.NOT_WATCHED
         if cycle.drops:
             return vbp.Drop.SEEN
-        return vbp.Drop.EYE_FAILED if self._machine.eye_faulty else vbp.Drop.NOT_SEEN
+        failed = self._machine.eye_failures > cycle.eye_failures or self._machine.eye_faulty
+        return vbp.Drop.EYE_FAILED if failed else vbp.Drop.NOT_SEEN
 
     # ------------------------------------------------------------------ eye and door
 

@@ -545,6 +545,21 @@ def test_p5_after_a_lost_line_an_error_is_no_refusal(code: int) -> None:
     on_bench(play, ScriptedXy(story=[]))
 
 
+def test_p5_on_a_garbled_line_an_error_is_no_refusal() -> None:
+    """What was garbled may have been each repeat of the 01."""
+
+    async def play(bench: Bench) -> None:
+        order = an_order(7)
+        stream = bench.driver.drive(order, await bench.driver.prepare(order))
+        assert names([await anext(stream) for _ in range(2)]) == ["FrameWritten", "Acknowledged"]
+        bench.board.write(bytes.fromhex("FA FB 04 04 30 01 00 0A 3B"))
+        await asyncio.sleep(0.5)
+        bench.board.status(0xFF, 1)
+        assert ended(await collect(stream)) == "unknown/terminated"
+
+    on_bench(play, ScriptedXy(story=[]))
+
+
 def test_p4_an_expired_drive_is_dropped_though_no_poll_comes() -> None:
     """A storm of data keeps the link up and leaves no POLL: the deadline passes all the same."""
 

@@ -66,6 +66,11 @@ def generate(seed: int, layout: str | None = None) -> Scenario:
     where = layout or chance.choice(LAYOUTS)
     length = chance.uniform(60, 400)
     happenings = [
+        Happening(round(at, 3), kind, more)
+        for _ in range(chance.randint(0, 3))
+        for at in [chance.uniform(0, length)]
+        for kind, more in _in_one_cycle(chance, where)
+    ] + [
         Happening(round(chance.uniform(0, length), 3), kind, more)
         for make, most in (
             (_orders, 12),
@@ -133,6 +138,58 @@ def _faults(chance: random.Random, layout: str) -> Made:
     elif name == "error_then_ff":
         more["started"] = chance.choice((True, False))
     return "fault", more
+
+
+def _in_one_cycle(chance: random.Random, layout: str) -> list[Made]:
+    """Two rare things and an order for them: what chance alone brings together too seldom."""
+    board = chance.choice(BOARDS[layout])
+    pairs = VBP_PAIRS if board == "main" else XY_PAIRS
+    product = chance.choice(PRODUCTS["vbp" if board == "main" else "xy"])
+    order = {"lines": [{"product_id": product, "quantity": 2}], "ttl": 90, "age": 0}
+    steps = chance.randint(0, 40)
+    made: list[Made] = []
+    for kind, more in chance.choice(pairs):
+        fitted = dict(more)
+        if kind == "fault":
+            fitted["board"] = board
+        else:
+            fitted["steps"] = steps
+        made.append((kind, fitted))
+    return [*made, ("order", order)]
+
+
+VBP_PAIRS: tuple[tuple[Made, ...], ...] = (
+    # killed between the arrival of a command and what follows from it
+    (("kill", {"away_s": 1.0, "on": "arrival"}),),
+    # killed about the end of a cycle
+    (("kill", {"away_s": 1.0, "on": "answer"}),),
+    # the board forgets its records, and so does the daemon
+    (
+        ("fault", {"name": "forget_memory", "lane": 1}),
+        ("kill", {"away_s": 5.0, "on": "drive"}),
+    ),
+    (
+        ("fault", {"name": "forget_memory", "lane": 2}),
+        ("kill", {"away_s": 5.0, "on": "drive"}),
+    ),
+)
+XY_PAIRS: tuple[tuple[Made, ...], ...] = (
+    # neither the ACK of the drive frame is heard nor its 01
+    (
+        ("fault", {"name": "no_ack", "lasts_s": 5.0}),
+        ("fault", {"name": "corrupt", "probability": 0.7, "lasts_s": 2.0}),
+    ),
+    # its 01 is told to nobody, then an error
+    (
+        ("fault", {"name": "error_then_ff", "started": True}),
+        ("fault", {"name": "unplug", "lane": 1, "lasts_s": 4.0}),
+    ),
+    (
+        ("fault", {"name": "error_then_ff", "started": True}),
+        ("fault", {"name": "corrupt", "probability": 0.7, "lasts_s": 2.0}),
+    ),
+    (("kill", {"away_s": 0.1, "on": "drive"}),),
+)
 
 
 def _broker(chance: random.Random, _layout: str) -> Made:

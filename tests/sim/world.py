@@ -331,11 +331,17 @@ class World:
         lasts_s: float | None = None,
         delay_ms: float | None = None,
         started: bool | None = None,  # noqa: FBT001  (a scenario's own words)
+        lane: int | None = None,
     ) -> None:
         hit = self.boards[board]
         seconds = lasts_s if probability is None else None
         fault = Fault(
-            kind=name, probability=probability, seconds=seconds, delay_ms=delay_ms, started=started
+            kind=name,
+            probability=probability,
+            seconds=seconds,
+            delay_ms=delay_ms,
+            started=started,
+            lane=lane,
         )
         hit.arm(fault)
         if probability is not None and lasts_s is not None:

@@ -26,6 +26,8 @@ class Cycle:
     reading: Reading
     heard: Heard
     written: bool = False
+    garbled: int = 0
+    """Of the line's counter, when its frame left."""
     final: CycleEvent | None = None
     readers: int = 0
     """Streams that follow it now."""
@@ -56,7 +58,10 @@ class Cycle:
             self.heard = replace(self.heard, gap=True)
         self.tell(LineLost())
 
-    def hear(self, status: DispensingStatus, raw: bytes) -> None:
+    def hear(self, status: DispensingStatus, raw: bytes, garbled: int) -> None:
+        """`garbled`: the line's counter now. What was garbled may have been each repeat of a 01."""
+        if garbled > self.garbled:
+            self.heard = replace(self.heard, gap=True)
         self.heard, event = hear(self.heard, status, self.reading, raw)
         if event is not None:
             self.tell(event)

@@ -231,6 +231,7 @@ class XyBoard:
 
         def written() -> None:
             cycle.written = True
+            cycle.garbled = self.line_counters.garbled
             cycle.tell(FrameWritten(frame=frame))
 
         def acked(ack: bytes) -> None:
@@ -383,7 +384,7 @@ class XyBoard:
         if cycle is not None and cycle.listening:
             if self._line is not None and self._drive_said is not None:
                 self._line.withdraw(self._drive_said)  # something turns: no resend for want of ACK
-            cycle.hear(status, raw)
+            cycle.hear(status, raw, self.line_counters.garbled)
             if cycle.readers:
                 return
         self.counters.stray += 1

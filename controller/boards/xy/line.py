@@ -90,6 +90,8 @@ class LineCounters:
     """POLLs and data frames that were not answered, because the loop was late."""
     acks_in: int = 0
     acks_out: int = 0
+    garbled: int = 0
+    """Bytes that belonged to no sound frame."""
 
 
 @dataclass(slots=True)
@@ -207,7 +209,8 @@ class SlaveLine:
     def _take_all(self, frames: list[Frame], *, in_time: bool) -> None:
         """Of several frames only the last may still wait for an answer: the board has gone on."""
         self._counters.frames_bad += self._decoder.frames_bad
-        self._decoder.frames_bad = 0
+        self._own.garbled += self._decoder.bytes_dropped
+        self._decoder.frames_bad = self._decoder.bytes_dropped = 0
         for position, frame in enumerate(frames, start=1):
             if self._closed:
                 return

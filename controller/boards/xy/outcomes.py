@@ -144,7 +144,7 @@ class Heard:
     moved: bool = False
     """Its 01 or any other progress came: an error is no refusal any more."""
     gap: bool = False
-    """The line was lost after its frame left: its 01 may have been told while nobody heard."""
+    """The line was lost, or garbled, after its frame left: its 01 may have been told unheard."""
     heating: bool = False
     error: int | None = None
     """Remembered until FF."""
