@@ -319,6 +319,12 @@ class ModelLink:
         self._to_broker(self.broker.lost, self, "aborted")
         self.tell_end("aborted")
 
+    def die(self) -> None:
+        """The process is gone. What it had given to its socket arrives all the same, and then the
+        connection's end."""
+        self._over = True
+        self._to_broker(self.broker.lost, self, "the client is gone")
+
     def _leave(self) -> None:
         self.broker.lost(self, "", will=False)
         self.tell_end("")

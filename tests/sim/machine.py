@@ -248,7 +248,7 @@ class Machine:
             _die(journal)
         self.journal = None
         if isinstance(connected, ModelLink):
-            connected.broker.lost(connected, "the client is gone")
+            connected.die()
         for task in tasks:
             _bury(task)
 
