@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -20,33 +19,9 @@ from controller.dispensing.interfaces import (
 )
 from controller.errors import BoardOffline
 from controller.model import Finding
+from tests.virtual_time import VirtualLoop
 
 T = TypeVar("T")
-
-
-class _Jump(selectors.DefaultSelector):
-    loop: VirtualLoop
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        if not ready and timeout is None:
-            raise RuntimeError("deadlock: nothing will ever happen in this virtual loop")
-        if not ready and timeout:
-            self.loop.now += timeout
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Waits nothing: when nobody has work, its clock jumps to the next timer."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        selector = _Jump()
-        selector.loop = self
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.now
 
 
 def in_virtual_time(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -19,7 +19,13 @@ from typing import Any
 
 import pytest
 
-from controller.errors import JournalError, JournalUnreadable, JournalUnwritable
+from controller.dispensing.interfaces import Standing
+from controller.errors import (
+    JournalError,
+    JournalUncertain,
+    JournalUnreadable,
+    JournalUnwritable,
+)
 from controller.journal import store
 from controller.journal.files import Files, set_aside
 from controller.journal.journal import Journal
@@ -216,6 +222,51 @@ async def test_a_command_that_was_refused_as_unwritable_is_not_there_later(
     disk.revive()
     journal, _ = start(folder)
     assert await journal.order_book(OrderKey(7, "")) is None
+
+
+async def test_a_refusal_that_a_crash_may_undo_says_so(disk: Disk, folder: Path) -> None:
+    """P12: the overwriting write fails as well. Killed right there, the order may be found
+    accepted; whoever was told, was told that nobody knows."""
+    journal, _ = start(folder)
+    step(journal, 1, 0)
+    disk.fail(Op.SYNC, 1, errno.EIO)
+    overwrite = journal._store._overwrite
+
+    def fails_too() -> bool:
+        disk.fail(Op.SYNC, 1, errno.EIO)
+        return overwrite()
+
+    journal._store._overwrite = fails_too  # type: ignore[method-assign]
+    with pytest.raises(JournalUncertain):
+        await journal.accept(make_order(7), PLAN)
+    crash(disk)
+    disk.revive()
+    journal, opening = start(folder)
+    assert not opening.lost
+    book = await journal.order_book(OrderKey(7, ""))
+    assert book is None or (book.waiting, book.running) == (1, 0)
+
+
+async def test_killed_between_the_failed_commit_and_its_overwriting_nobody_was_told(
+    disk: Disk, folder: Path
+) -> None:
+    """P7, P8: the command was neither answered nor acknowledged; brought again it is the same."""
+    journal, _ = start(folder)
+    step(journal, 1, 0)
+    disk.fail(Op.SYNC, 1, errno.EIO)
+
+    def killed() -> bool:
+        disk.die()
+        return False
+
+    journal._store._overwrite = killed  # type: ignore[method-assign]
+    with pytest.raises(JournalUncertain):
+        await journal.accept(make_order(7), PLAN)
+    crash(disk)
+    disk.revive()
+    journal, _ = start(folder)
+    standing = await journal.look_up(make_order(7))
+    assert standing in {Standing.SAME, Standing.NEW}
 
 
 def test_a_failed_sync_of_the_logs_name_is_noticed(disk: Disk, folder: Path) -> None:

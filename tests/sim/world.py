@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from controller import config
-from controller.boards.vbp.frames import ResetCause
 from firmware_sim.board import EmulatedBoard, build_board
 from firmware_sim.faults import Fault
 from firmware_sim.scenario import BoardSettings, LaneSettings
@@ -85,7 +84,6 @@ class World:
         self._waits_for = ""
         """The boundary from which the callbacks before the doom are counted; "" counting."""
         self._doom: tuple[int, Callable[[], None]] | None = None
-        self._down_until = 0.0
 
     # ------------------------------------------------------------------ time and story
 
@@ -311,7 +309,6 @@ class World:
         self._later_start(away_s)
 
     def _later_start(self, away_s: float) -> None:
-        self._down_until = self.now + away_s
         self.loop.call_later(away_s, self._start_again)
 
     def _start_again(self) -> None:
@@ -346,9 +343,6 @@ class World:
         hit.arm(fault)
         if probability is not None and lasts_s is not None:
             self.loop.call_later(lasts_s, lambda: hit.lift(name))
-
-    def do_swap_reset(self, board: str) -> None:
-        self.boards[board].reset(ResetCause.WATCHDOG)
 
     # ------------------------------------------------------------------ happenings: the broker
 
