@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar, cast
 
 from controller.boards.port import Traffic
@@ -55,7 +55,7 @@ class LinkCounters:
 
     def as_mapping(self, traffic: Traffic) -> dict[str, int]:
         """Everything of link and port under one roof, with the mean instead of the total."""
-        counts = asdict(self)
+        counts = {name: getattr(self, name) for name in LinkCounters.__slots__}
         total = counts.pop("round_trip_total_us")
         counts["round_trip_mean_us"] = total // self.round_trips if self.round_trips else 0
         for name in ("bytes_in", "bytes_out", "opens", "failed_opens", "losses"):

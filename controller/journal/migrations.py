@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from functools import cache
 from importlib import resources
 
 APPLICATION_ID = 0x56454E44
 """ASCII VEND: what `file(1)` and we recognise the database by."""
 
 
+@cache
 def scripts() -> list[str]:
     """The schema files in their order; number n is at index n - 1."""
     folder = resources.files("controller.journal") / "schema"
@@ -56,6 +58,7 @@ def shape(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
     return [tuple(row) for row in rows]
 
 
+@cache
 def expected_shape(upto: int | None = None) -> list[tuple[str, str, str]]:
     """The shape of a new database of that version (None: the newest)."""
     connection = sqlite3.connect(":memory:", isolation_level=None)

@@ -229,6 +229,7 @@ class ModelLink:
 
     broker: Broker
     """Set on a subclass, one for each world."""
+    host_is_dead: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self,
@@ -323,7 +324,7 @@ class ModelLink:
         """The process is gone. What it had given to its socket arrives all the same, and then the
         connection's end."""
         self._over = True
-        self._to_broker(self.broker.lost, self, "the client is gone")
+        self._pass(self.broker.lost, self, "the client is gone")
 
     def _leave(self) -> None:
         self.broker.lost(self, "", will=False)
@@ -331,6 +332,10 @@ class ModelLink:
 
     def _to_broker(self, call: Callable[..., object], *args: Any) -> None:
         """In the order of sending: one TCP connection."""
+        if not self.host_is_dead():
+            self._pass(call, *args)
+
+    def _pass(self, call: Callable[..., object], *args: Any) -> None:
         loop = self.broker.loop
         at = max(self._line_free_at, loop.time() + self.broker.delay())
         self._line_free_at = at

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 START = 1_000.0
@@ -61,8 +62,8 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def ripen(self) -> bool:
         """Move timers that are due to the ready callbacks; whether any callback is ready."""
-        due = self._scheduled
-        while due and (due[0]._cancelled or due[0]._when <= self.timeline.now):
+        due, now = self._scheduled, self.timeline.now
+        while due and (due[0]._when <= now or due[0]._cancelled):
             handle = heapq.heappop(due)
             handle._scheduled = False
             if handle._cancelled:
@@ -71,12 +72,13 @@ class SimLoop(asyncio.BaseEventLoop):
                 self._ready.append(handle)
         return bool(self._ready)
 
-    def next_timer(self) -> float | None:
+    def next_timer(self) -> float:
+        """When its next timer is due; infinity without one."""
         due = self._scheduled
         while due and due[0]._cancelled:
             heapq.heappop(due)._scheduled = False
             self._timer_cancelled_count -= 1
-        return due[0]._when if due else None
+        return due[0]._when if due else math.inf
 
     def step(self) -> None:
         """Run the first ready callback."""
@@ -117,8 +119,11 @@ class Timeline:
         self._loops.remove(loop)
         loop.drop()
 
-    def step(self) -> SimLoop:
-        """One callback of one loop, after a jump of the clock where none was ready."""
+    def step(self, limit: float = math.inf) -> SimLoop | None:
+        """One callback of one loop, after a jump of the clock where none was ready.
+
+        None when nothing happens until `limit`: the clock stands there then.
+        """
         while True:
             ready = [loop for loop in self._loops if loop.ripen()]
             if ready:
@@ -126,22 +131,10 @@ class Timeline:
                 chosen.step()
                 self.steps += 1
                 return chosen
-            timers = [at for loop in self._loops if (at := loop.next_timer()) is not None]
-            if not timers:
+            soonest = min(loop.next_timer() for loop in self._loops)
+            if soonest > limit:
+                self.now = limit
+                return None
+            if soonest == math.inf:
                 raise Deadlock("nothing is scheduled in any process")
-            self.now = max(self.now, min(timers))
-
-    def run_until(self, condition: Callable[[], bool], limit: float) -> bool:
-        """Step until it holds; False when the clock passes `limit` first."""
-        while not condition():
-            if self.now > limit:
-                return False
-            self.step()
-        return True
-
-    def run(self, loop: SimLoop, coroutine: Coroutine[Any, Any, Any], limit_s: float) -> Any:
-        """A coroutine in one of the loops, all of them living meanwhile; its result."""
-        task = loop.create_task(coroutine)
-        if not self.run_until(task.done, self.now + limit_s):
-            raise Deadlock(f"{loop.name}: not done within {limit_s:g} virtual seconds")
-        return task.result()
+            self.now = max(self.now, soonest)

@@ -29,10 +29,15 @@ from controller.journal.journal import Journal, open_journal
 from controller.uplink import session
 from controller.uplink.messages import Payloads
 from firmware_sim.board import EmulatedBoard
+from tests.disk.layer import Disk
 from tests.sim.broker import ModelLink
 from tests.sim.loops import SimLoop, Timeline
 
 BITS_PER_BYTE = 10
+
+RESERVE_BYTES = 256 * 1024
+"""A smaller reserve than the real one, of two closing transactions (30 pages each): a start must
+make it in no time, and a disk of this world fills up with it."""
 
 
 class Cable:
@@ -41,8 +46,7 @@ class Cable:
     def __init__(self, board: EmulatedBoard, world: SimLoop, baudrate: int) -> None:
         self.board = board
         self.plugged = True
-        self.on_drive: Callable[[bytes], None] = lambda _: None
-        """Each write of the host, as it leaves."""
+        self.host_is_dead: Callable[[], bool] = lambda: False
         self._world = world
         self._byte_s = BITS_PER_BYTE / baudrate
         self._line: CableLine | None = None
@@ -91,8 +95,9 @@ class CableLine:
     def write(self, data: bytes) -> None:
         if self.over:
             raise BoardOffline("the line is gone")
+        if self._cable.host_is_dead():
+            return
         self._traffic.left(data)
-        self._cable.on_drive(data)
         self._cable.carry(self, data, self._cable.board.on_bytes)
 
     def abort(self) -> None:
@@ -153,6 +158,8 @@ class Machine:
     link: type[ModelLink]
     wall: Callable[[], float]
     believed: Callable[[], bool]
+    disk: Disk | None = None
+    """Beneath its files; None in a process without the layer: then all that was written stays."""
     boot_id: str = "boot-1"
     loop: SimLoop | None = None
     daemon: daemon.Daemon | None = None
@@ -167,9 +174,19 @@ class Machine:
     def state_dir(self) -> Path:
         return self.settings.machine.state_dir
 
+    def __post_init__(self) -> None:
+        self.link.host_is_dead = staticmethod(self.is_dead)
+        for cable in self.cables.values():
+            cable.host_is_dead = self.is_dead
+
     @property
     def alive(self) -> bool:
         return self.loop is not None
+
+    def is_dead(self) -> bool:
+        """Killed within a call of the disk: the callback that made it still runs to its end, and
+        nothing that it does reaches anybody."""
+        return self.disk is not None and self.disk.dead
 
     def boot(self) -> None:
         assert self.loop is None, "one daemon at a time"
@@ -191,8 +208,8 @@ class Machine:
             skew_s=self.settings.clock.skew_s,
             retention_days=machine.result_retention_days,
             inline=True,
+            reserve_bytes=RESERVE_BYTES,
         )
-        await self.journal.sync_lanes(config.cabinets(self.settings))
         self.stop = asyncio.Event()
         _like_a_thread(self.journal, self.loop)
         self.daemon = daemon.Daemon(self.settings, self.journal, opening, clock, self.boot_id)
@@ -236,21 +253,27 @@ class Machine:
 
     # ------------------------------------------------------------------ ends
 
-    def crash(self) -> None:
-        """kill -9: nothing of it runs again, and the files are as they were."""
+    def crash(self, cut: int | None = None) -> None:
+        """kill -9: nothing of it runs again, and the files are as they were. With `cut` the power
+        goes: of what was not synced the disk keeps what this seed says."""
         loop, journal = self.loop, self.journal
-        if loop is None:
-            return
-        tasks = asyncio.all_tasks(loop)
+        if self.disk is not None:
+            self.disk.die()
+        tasks = set() if loop is None else asyncio.all_tasks(loop)
         connected = self.daemon.uplink.session._link if self.daemon is not None else None
-        self._forget()
-        if journal is not None:
-            _die(journal)
+        if loop is not None:
+            self._forget()
+        if journal is not None and not journal._store._closed:
+            _die(journal, files_stay=self.disk is None)
         self.journal = None
         if isinstance(connected, ModelLink):
             connected.die()
         for task in tasks:
             _bury(task)
+        if self.disk is not None and cut is not None:
+            self.disk.cut(cut)
+        elif self.disk is not None:
+            self.disk.revive()
 
 
 def _like_a_thread(journal: Journal, loop: SimLoop | None) -> None:
@@ -289,12 +312,12 @@ def _fail(done: asyncio.Future[Any], error: BaseException) -> None:
         done.set_exception(error)
 
 
-def _die(journal: Journal) -> None:
+def _die(journal: Journal, *, files_stay: bool) -> None:
     """Its lock is gone, its connection closed, its files untouched: SQLite would tidy up when
-    it closes, so the files are put back as the crash left them."""
+    it closes. A dead disk does not let it; without one the files are put back."""
     store = journal._store
     store._closed = True
-    paths = (journal._files.database, journal._files.wal)
+    paths = (journal._files.database, journal._files.wal) if files_stay else ()
     kept = {path: path.read_bytes() if path.exists() else None for path in paths}
     store._connection.close()
     for path, content in kept.items():

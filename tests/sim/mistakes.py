@@ -10,7 +10,6 @@ suite sees to it, so that the table grows old with the program.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.sim.__main__ import environment
 
 ROOT = Path(__file__).parents[2]
 MOST_SEEDS = 600
@@ -261,7 +262,7 @@ def caught_after(mistake: Mistake, most: int) -> tuple[int, str]:
         done = subprocess.run(
             command,
             cwd=directory,
-            env={**os.environ, "PYTHONPATH": directory},
+            env={**environment(), "PYTHONPATH": directory},
             capture_output=True,
             text=True,
             check=False,

@@ -6,6 +6,7 @@ it, and leaving happenings out makes a smaller one that may still fail.
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ XY_FAULTS = (
 
 
 BOUNDARIES = ("now", "arrival", "commit", "drive", "answer", "publish", "ack")
+"""From what on a crash counts the daemon's callbacks."""
+IN_WRITES = ("before_write", "half_write", "after_write")
+"""Or it comes within a change of the disk, so many further on."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def generate(seed: int, layout: str | None = None) -> Scenario:
             (_faults, 8),
             (_broker, 5),
             (_hands, 4),
+            (_disk, 3),
             (_nonsense, 3),
         )
         for _ in range(chance.randint(0, most))
@@ -112,7 +117,7 @@ def _crashes(chance: random.Random, _layout: str) -> Made:
     kind = chance.choice(("kill", "kill", "kill", "kill", "power", "power_all", "stop"))
     more: dict[str, Any] = {"away_s": round(chance.choice((0.1, 1.0, 3.0, 40.0)), 1)}
     if kind != "stop":
-        more["on"] = chance.choice(BOUNDARIES)
+        more["on"] = chance.choice(BOUNDARIES + IN_WRITES)
         more["steps"] = chance.choice((0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 21, 30, 50))
     return kind, more
 
@@ -201,6 +206,18 @@ def _broker(chance: random.Random, _layout: str) -> Made:
         name = chance.choice(("slow", "lose_puback", "lose_publish", "refuse", "nobody"))
         more = {"name": name, "probability": chance.choice((0.1, 0.5)), "lasts_s": 20.0}
     return kind, more
+
+
+def _disk(chance: random.Random, _layout: str) -> Made:
+    kind = chance.choice(("disk_fails", "disk_fails", "disk_full", "disk_read_only"))
+    lasts_s = chance.choice((0.5, 5.0, 40.0))
+    if kind == "disk_full":
+        return kind, {"room": chance.choice((0, 4096, 65_536, 400_000)), "lasts_s": lasts_s}
+    if kind == "disk_read_only":
+        return kind, {"lasts_s": lasts_s}
+    op = chance.choice(("WRITE", "WRITE", "SYNC", "SYNC", "TRUNCATE", "RENAME", "SYNC_FOLDER"))
+    error = chance.choice((errno.EIO, errno.ENOSPC)) if op == "WRITE" else errno.EIO
+    return kind, {"op": op, "n": chance.choice((1, 2, 3, 5, 8, 13, 30)), "error": error}
 
 
 def _hands(chance: random.Random, layout: str) -> Made:

@@ -5,7 +5,6 @@ More: `make sim ARGS="--first 1000 --count 5000"`; the power of it: `python -m t
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.__main__ import play
+from tests.sim.__main__ import environment, play
 from tests.sim.loops import Timeline
 from tests.sim.mistakes import MISTAKES, Mistake, caught_after, planted
 from tests.sim.scenario import generate
@@ -25,7 +24,7 @@ def sim(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tests.sim", *words],
         cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=110,
@@ -59,7 +58,7 @@ def test_a_breach_is_told_with_its_story_and_the_command_that_repeats_it(tmp_pat
     done = subprocess.run(
         [sys.executable, "-m", "tests.sim", "--count", "20", "--layout", mistake.layout],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONHASHSEED": "0"},
+        env={**environment(), "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=110,

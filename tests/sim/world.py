@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import math
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from controller import config
 from firmware_sim.board import EmulatedBoard, build_board
 from firmware_sim.faults import Fault
 from firmware_sim.scenario import BoardSettings, LaneSettings
+from tests.disk.layer import Disk, Op, Where, is_preloaded, seed_sqlite
 from tests.sim.broker import Broker, ModelLink, Stored
 from tests.sim.invariants import Judge
 from tests.sim.loops import START, SimLoop, Timeline
@@ -37,7 +40,13 @@ REST_WITHIN_S = 900.0
 """After the last fault: twice the longest cycle timeout for a quarantine, orders of 90 s
 behind it, a minute for a broker's refusals, twice over."""
 
+SYSTEMD_RESTART_S = 5.0
+"""The unit's RestartSec."""
+
 GOODS = 8
+
+WRITES = {"before_write": Where.BEFORE, "half_write": Where.HALF, "after_write": Where.AFTER}
+"""Where in a call of the disk the daemon dies, by a happening's `on`."""
 
 
 @contextlib.contextmanager
@@ -74,7 +83,10 @@ class World:
         file.write_text(settings_text(scenario, directory / "state"), encoding="utf-8")
         settings, _warnings = config.load(file)
         link = type("WorldLink", (ModelLink,), {"broker": self.broker})
-        self.machine = Machine(self.timeline, settings, self.cables, link, self.wall, lambda: True)
+        self.disk = self._disk(directory) if is_preloaded() else None
+        self.machine = Machine(
+            self.timeline, settings, self.cables, link, self.wall, lambda: True, self.disk
+        )
         self.judge = Judge(self)
         self.broker.on_publish = self._heard
         self.broker.on_acknowledged = self._acknowledged
@@ -84,6 +96,12 @@ class World:
         self._waits_for = ""
         """The boundary from which the callbacks before the doom are counted; "" counting."""
         self._doom: tuple[int, Callable[[], None]] | None = None
+        self._refused_before = 0
+        """Calls of the disk that had failed when the newest daemon started."""
+
+    def _disk(self, directory: Path) -> Disk:
+        seed_sqlite(self.scenario.seed % (1 << 31) + 1)
+        return Disk(directory, self.scenario.seed)
 
     # ------------------------------------------------------------------ time and story
 
@@ -141,6 +159,8 @@ class World:
                 self._play()
             finally:
                 self.machine.crash()
+                if self.disk is not None:
+                    self.disk.stop()
                 for board in self.boards.values():
                     board.close()
                 gc.collect(0)
@@ -156,19 +176,16 @@ class World:
         self.judge.last_word()
 
     def _run_to(self, at: float) -> None:
-        while self.now < at:
-            soonest = [
-                timer for loop in self.timeline._loops if (timer := loop.next_timer()) is not None
-            ]
-            if not any(loop.ripen() for loop in self.timeline._loops) and (
-                not soonest or min(soonest) > START + at
-            ):
-                self.timeline.now = START + at
-                return
-            self._step()
+        limit = START + at
+        while self.timeline.now < limit:
+            self._step(limit)
 
-    def _step(self) -> None:
-        self._count_down(self.timeline.step())
+    def _step(self, limit: float = math.inf) -> None:
+        stepped = self.timeline.step(limit)
+        if stepped is not None:
+            self._count_down(stepped)
+        if self.disk is not None:
+            self._look_at_disk(self.disk)
         if self.loop.failures:
             raise self.loop.failures[0]
         self.judge.step()
@@ -176,7 +193,9 @@ class World:
     def _mend(self) -> None:
         """The world calms down: nothing is broken any more, and power, cable, broker are there."""
         self.tell("*", "everything is mended")
-        self._doom = None
+        self._disarm()
+        if self.disk is not None:
+            self._mend_disk(self.disk)
         self.broker.weather = type(self.broker.weather)()
         self.broker.start()
         for board in self.boards.values():
@@ -261,6 +280,8 @@ class World:
         self._when(on, steps, lambda: self._crash(away_s, power=True))
 
     def do_power_all(self, away_s: float, on: str, steps: int) -> None:
+        """Daemon and boards together."""
+
         def cut() -> None:
             self._crash(away_s, power=True)
             for board in self.boards.values():
@@ -277,12 +298,21 @@ class World:
     def _when(self, on: str, steps: int, act: Callable[[], None]) -> None:
         """Behind so many callbacks of the daemon, counted from the next thing of that kind.
 
-        Newest wins: a happening that waits when another of its kind comes is let go.
+        A kind of `WRITES`: in so many changes of its disk, before, in the middle of or behind
+        that one. Newest wins: a happening that waits when another comes is let go.
         """
+        self._disarm()
         self._waits_for = on
         self._doom = (steps, act)
-        if on == "now":
+        if on in WRITES and self.disk is not None:
+            self.disk.die_at(steps + 1, WRITES[on])
+        elif on in WRITES or on == "now":
             self._waits_for = ""
+
+    def _disarm(self) -> None:
+        self._doom = None
+        if self.disk is not None:
+            self.disk.die_at(0)
 
     def boundary(self, where: str) -> None:
         """Something passed: arrival of a command, commit, drive, board's word, publish, ack."""
@@ -302,7 +332,7 @@ class World:
         if not self.machine.alive:
             return
         self.tell("computer", "loses its power" if power else "the daemon is killed")
-        self.machine.crash()
+        self.machine.crash(self.chance.getrandbits(63) if power else None)
         self.judge.crashed()
         if power:
             self.machine.boot_id = f"boot-{self.machine.lives + 1}"
@@ -317,6 +347,50 @@ class World:
             self.machine.boot()
         elif self.machine.stop is not None and self.machine.stop.is_set():
             self.loop.call_later(5.0, self._start_again)
+
+    # ------------------------------------------------------------------ happenings: the disk
+
+    def do_disk_fails(self, op: str, n: int, error: int) -> None:
+        """The n-th next call of that kind fails."""
+        if self.disk is not None:
+            self.disk.fail(Op[op], n, error)
+
+    def do_disk_full(self, room: int, lasts_s: float) -> None:
+        if self.disk is not None:
+            self.disk.capacity(self.disk.used + room)
+            self.loop.call_later(lasts_s, self.disk.capacity, None)
+
+    def do_disk_read_only(self, lasts_s: float) -> None:
+        if self.disk is not None:
+            self.disk.read_only(on=True)
+            self.loop.call_later(lasts_s, partial(self.disk.read_only, on=False))
+
+    def _mend_disk(self, disk: Disk) -> None:
+        for op in Op:
+            disk.fail(op, 0, 0)
+        disk.capacity(None)
+        disk.read_only(on=False)
+
+    def _look_at_disk(self, disk: Disk) -> None:
+        """Whether a call of the disk was the daemon's last, or sent it away with a remedy."""
+        if disk.dead and self._doom is not None:
+            _, act = self._doom
+            self._doom = None
+            act()
+        elif self.machine.ended is not None and self._may_give_up(disk):
+            self.tell("computer", f"the daemon gives up: {self.machine.ended}")
+            self.judge.counts["gave_up"] += 1
+            self.judge.crashed()
+            self.machine.crash()
+            self.machine.ended = None
+            self._later_start(SYSTEMD_RESTART_S)
+        if not self.machine.alive:
+            self._refused_before = disk.refused
+
+    def _may_give_up(self, disk: Disk) -> bool:
+        """A full disk alone stops a daemon only where it cannot make a journal (P12, P13)."""
+        without = not (self.machine.state_dir / "journal.db").exists()
+        return disk.refused > self._refused_before or without
 
     # ------------------------------------------------------------------ happenings: boards
 

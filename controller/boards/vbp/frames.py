@@ -10,7 +10,7 @@ that a value which no table knows arrives as it is; the enums give them names.
 from __future__ import annotations
 
 import struct
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import ClassVar, Self
 
@@ -189,8 +189,9 @@ class Payload:
 
     def encode(self) -> bytes:
         """Raises FrameError when a value does not fit its field."""
+        names: tuple[str, ...] = self.__match_args__
         try:
-            return self.LAYOUT.pack(*astuple(self))
+            return self.LAYOUT.pack(*[getattr(self, name) for name in names])
         except struct.error as error:
             raise FrameError(f"{type(self).__name__} does not fit its fields: {error}") from error
 
