@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.disk import layer
 from tests.sim.scenario import LAYOUTS, Scenario, generate
+from tests.sim.storm import storm
 from tests.sim.world import World
 
 STORY_LINES = 80
@@ -32,17 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = (
         [given.seed] if given.seed is not None else range(given.first, given.first + given.count)
     )
+    make = storm if given.storm else generate
     totals: Counter[str] = Counter()
     began = time.process_time()
     for seed in seeds:
-        world = play(generate(seed, given.layout))
+        world = play(make(seed, given.layout))
         totals.update(world.judge.counts)
         totals["virtual_s"] += int(world.now)
         if world.broken and given.quiet:
             print(seed, world.broken)
             return 1
         if world.broken:
-            _tell_broken(world, given.layout)
+            _tell_broken(world, given)
             return 1
     _tell_figures(len(seeds), totals, time.process_time() - began)
     return 0
@@ -93,7 +95,7 @@ def _promise(world: World) -> str:
     return " ".join(world.broken.split()[:2])
 
 
-def _tell_broken(world: World, layout: str | None) -> None:
+def _tell_broken(world: World, given: argparse.Namespace) -> None:
     small = shrunk(world)
     for line in small.story[-STORY_LINES:]:
         print(line)
@@ -102,7 +104,8 @@ def _tell_broken(world: World, layout: str | None) -> None:
     print(f"It takes {left} of its {whole} happenings:")
     for happening in small.scenario.happenings:
         print(f"  {happening}")
-    choice = f" --layout {layout}" if layout else ""
+    choice = f" --layout {given.layout}" if given.layout else ""
+    choice += " --storm" if given.storm else ""
     print(f"\nAgain: python -m tests.sim --seed {world.scenario.seed}{choice}")
 
 
@@ -124,6 +127,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, help="one alone")
     parser.add_argument("--quiet", action="store_true", help="of a breach: its seed and its words")
+    parser.add_argument("--storm", action="store_true", help="a crash every second")
     parser.add_argument("--layout", choices=LAYOUTS, help="else by the seed")
     return parser
 

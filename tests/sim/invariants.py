@@ -335,7 +335,7 @@ class Judge:
             if cycle.order is None:
                 tests[by_lane[cycle.board, cycle.lane]] += cycle.fell or 1
             extra += max(0, cycle.fell - 1)
-            if cycle.fell == 1 and cycle.excuse and self._outcome(cycle) == "not_delivered":
+            if cycle.fell == 1 and cycle.excuse and self._counted_without(cycle):
                 self.counts[cycle.excuse] += 1
                 extra += 1
         facts = final.Facts(
@@ -407,6 +407,16 @@ class Judge:
             c.fooled or c.excuse or (c.fell > 1 and self._outcome(c) in {"unknown", ""})
             for c in mine
         )
+
+    def _counted_without(self, cycle: Cycle) -> bool:
+        """Whether the unit's outcome does not hold this cycle's item: it is told as not there, or
+        the item of a later cycle is what was told."""
+        later = any(
+            known.cycle_id > cycle.cycle_id and known.fell
+            for known in self.cycles.values()
+            if cycle.order and (known.order, known.unit) == (cycle.order, cycle.unit)
+        )
+        return later or self._outcome(cycle) == "not_delivered"
 
     def _outcome(self, cycle: Cycle) -> str:
         """As last told; "" for a test vend and for what was not told."""

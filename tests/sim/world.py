@@ -470,11 +470,14 @@ class World:
         self.loop.call_later(lasts_s, self.do_enable, which, board, 0.0)
 
     def do_stop_cabinet(self, which: float, board: str, lasts_s: float) -> None:
-        del which
         name = PLANS[self.scenario.layout][board].cabinet
         self._act(lambda operations: operations.cabinet_stop(name, "hands in", "technician"))
-        start = lambda operations: operations.cabinet_start(name, "technician")  # noqa: E731
-        self.loop.call_later(lasts_s, self._act, start)
+        self.loop.call_later(lasts_s, self.do_start_cabinet, which, board, 0.0)
+
+    def do_start_cabinet(self, which: float, board: str, lasts_s: float) -> None:
+        del which, lasts_s
+        name = PLANS[self.scenario.layout][board].cabinet
+        self._act(lambda operations: operations.cabinet_start(name, "technician"))
 
     def do_accept_board(self, which: float, board: str, lasts_s: float) -> None:
         del which, lasts_s
