@@ -27,13 +27,15 @@ KEPT_AUDIT = 20_000
 
 OLD_ORDERS = """
     SELECT id FROM orders INDEXED BY orders_unpruned
-    WHERE pruned = 0 AND finished_at IS NOT NULL AND finished_at < ?
+    WHERE pruned = 0 AND finished_at IS NOT NULL AND finished_at < ?1 AND accepted_at < ?1
         AND NOT EXISTS (
             SELECT 1 FROM outbox WHERE order_row = orders.id AND sent_at IS NULL)
         AND NOT EXISTS (
             SELECT 1 FROM cycles WHERE order_row = orders.id AND quarantined = 1)
-    ORDER BY finished_at LIMIT ?
+    ORDER BY finished_at LIMIT ?2
 """
+"""The end may bear the label of a clock that nobody believed and that stood years back; the
+acceptance never does."""
 
 NEWEST_OF_BOARD = """
     n < (SELECT MAX(n) FROM cycles AS newer WHERE newer.board = cycles.board)
@@ -84,7 +86,8 @@ def prune_answers(tx: Transaction, cutoff: float) -> int:
     old = [
         row
         for rank, row in enumerate(rows)
-        if (row["at"] < cutoff or rank < over)
+        # A cancel is taken under any clock; its own time, where it can be one, tells its age too.
+        if ((row["at"] < cutoff and not cutoff <= row["issued_at"] <= tx.at) or rank < over)
         and (row["stored"] is None or row["sent_at"] is not None)
     ]
     for row in old:

@@ -141,6 +141,22 @@ async def test_no_pruning_by_a_clock_that_is_not_believed(bench: Bench) -> None:
 # ------------------------------------------------------------------ events
 
 
+async def test_what_ended_under_a_clock_years_behind_is_not_old(bench: Bench) -> None:
+    """P8: the clock stood two years back when an order ended and when a cancel came. Neither
+    is older than the retention once the clock is right again."""
+    journal = await bench.ready()
+    (job,) = await accepted(journal, make_order(1))
+    bench.clock.now -= 730 * DAY
+    await one_cycle(journal, job.ref, DELIVERED)
+    await journal.cancel(Cancellation(OrderKey(2), "t", int(NOW)))
+    bench.clock.now += 730 * DAY
+    for topic in ("result", "order"):
+        await journal.sent(await journal.oldest(topic, 99))
+    await journal.prune()
+    assert not (await journal.order(1))[0]["pruned"]
+    assert await journal.look_up(make_order(2)) is Standing.TOMBSTONE
+
+
 async def test_unsent_events_are_bounded_and_the_loss_is_told(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
