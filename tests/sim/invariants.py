@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.sim.broker import Stored
+from tests.sim.clocks import Knowledge
 from tests.sim.settings import PLANS
 from tests.system import judge as final
 from tests.system.platform_client import Message
@@ -27,6 +28,8 @@ class Breach(AssertionError):
 
 
 Key = tuple[int, str]
+YEAR_S = 31_536_000.0
+"""Below the retention of 400 days: a clock so far ahead makes nothing old."""
 
 
 @dataclass
@@ -39,6 +42,12 @@ class Cycle:
     board: str
     lane: int
     opened_at: float
+    """True Unix seconds."""
+    life: int
+    commit: int
+    """Commits that had passed when it was opened."""
+    error: float
+    """Seconds that the computer's clock was ahead then."""
     drives: int = 0
     fell: int = 0
     fooled: bool = False
@@ -81,6 +90,13 @@ class Judge:
         self.driven: dict[tuple[str, int], Cycle] = {}
         """(board, lane) -> the cycle whose drive frame the board took up last."""
         self.counts: Counter[str] = Counter()
+        self.time = Knowledge(
+            world.clock, world.scenario.require_sync, world.machine.settings.clock.skew_s
+        )
+        self._orders_seen = 0
+        """The newest row of `orders` that was looked at."""
+        self._stops: dict[str, int] = {}
+        """Cabinet that is stopped -> commits that had passed when it was."""
         self.hands: list[Any] = []
         self.fills: Counter[str] = Counter()
         """Board -> fillings that a crash or a refusal cut short: what lies there nobody counted."""
@@ -147,6 +163,7 @@ class Judge:
             self._watched = journal
             self._written = 0
             if journal is not None:
+                self.time.boot()
                 self._watch(journal)
         if machine.ended is not None:
             # What the judge raised inside a commit ends the daemon: its own words are the verdict.
@@ -170,6 +187,7 @@ class Judge:
                 " LEFT JOIN orders ON orders.id = cycles.order_row WHERE closed_at IS NULL"
             ).fetchall():
                 self._open(row)
+            self._note(store._connection)
             self.counts["commits"] += 1
             world.boundary("commit")
 
@@ -180,9 +198,16 @@ class Judge:
         if cycle_id in self.cycles:
             return
         key = None if row["order_id"] is None else (row["order_id"], row["delivery_id"])
-        cycle = Cycle(cycle_id, key, row["unit"], row["board"], row["lane"], self.world.wall())
+        world = self.world
+        cycle = Cycle(
+            cycle_id, key, row["unit"], row["board"], row["lane"],
+            opened_at=world.wall(), life=world.machine.lives, commit=self.counts["commits"],
+            error=world.clock.error,
+        )  # fmt: skip
         self.cycles[cycle_id] = self.newest[row["board"]] = cycle
         self.counts["cycles"] += 1
+        knew = self.time.believable or not self.time.certain
+        self.must(knew, "P13", f"cycle {cycle_id} begins, and the clock cannot be believed")
         if key is None:
             return
         unit = f"unit {key}#{row['unit']}"
@@ -192,6 +217,20 @@ class Judge:
         self.must(row["accepted_boot"] == row["boot"], "P4", f"{unit} is resumed after a reboot")
         fit = row["health"] == "ok" and not row["uncertain"]
         self.must(fit, "health", f"{unit} goes on lane {row['channel']}, {row['health']}")
+
+    def _note(self, connection: sqlite3.Connection) -> None:
+        """What a commit tells of orders, of stops and of the time."""
+        for row in connection.execute(
+            "SELECT id, order_id, delivery_id FROM orders WHERE id > ?", (self._orders_seen,)
+        ).fetchall():
+            self._orders_seen = row["id"]
+            key = (row["order_id"], row["delivery_id"])
+            self.time.accepted[key] = self.world.clock.error
+            knew = self.time.believable or not self.time.certain
+            self.must(knew, "P13", f"order {key} is accepted, and the clock cannot be believed")
+        stopped = {name for (name,) in connection.execute("SELECT name FROM cabinets")}
+        self._stops = {name: self._stops.get(name, self.counts["commits"]) for name in stopped}
+        self.time.committed()
 
     # ------------------------------------------------------------------ motors
 
@@ -228,8 +267,7 @@ class Judge:
         ).fetchone()
         self.must(not closed, "P5", f"{board} is driven in its quarantine")
         cabinet = PLANS[self.world.scenario.layout][board].cabinet
-        stopped = one("SELECT at FROM cabinets WHERE name = ?", (cabinet,)).fetchone()
-        in_time = stopped is None or stopped["at"] >= cycle.opened_at
+        in_time = self._stops.get(cabinet, cycle.commit) >= cycle.commit
         self.must(in_time, "stop", f"cabinet {cabinet} turns a motor after it was stopped")
 
     def _judge_unit(self, cycle: Cycle) -> None:
@@ -247,14 +285,19 @@ class Judge:
             f"unit {cycle.order}#{cycle.unit} has {len(of_unit)} cycles",
         )
         expires = max(command["expires_at"] for command in self.commands[cycle.order])
+        error = self.time.error_of(cycle.order)
+        skew = self.time.skew_s
         active = [
+            # A cycle's end is reckoned by the clock after a restart: set back meanwhile by less
+            # than the skew, it lies later than it was.
             known.opened_at
+            + (known.life != cycle.life) * min(skew, max(0.0, known.error - error))
             for known in self.cycles.values()
             if known.order == cycle.order and known is not cycle and self._may_have_moved(known)
         ]  # fmt: skip
         window = self.world.machine.settings.machine.late_drop_window_s
         longest = max(plan.cycle_timeout_s for plan in PLANS[self.world.scenario.layout].values())
-        latest = max([expires, *(at + longest + 30 + window for at in active)])
+        latest = max([expires - error, *(at + longest + 30 + window for at in active)])
         self.must(
             self.world.wall() <= latest + 1.0,
             "P4",
@@ -357,6 +400,7 @@ class Judge:
             raise Breach(sentence)
         self._answered()
         self._stock()
+        self._kept()
 
     def _answered(self) -> None:
         """Each well-formed command has its answer."""
@@ -389,6 +433,19 @@ class Judge:
                     "P10",
                     f"{goods} lie in lane {dict(lane)}",
                 )
+
+    def _kept(self) -> None:
+        """No detail is pruned by a clock that nobody may believe."""
+        if self.time.most_ahead > YEAR_S:
+            self.counts["pruned_by_a_wrong_clock"] += 1
+            return
+        journal = self.world.machine.journal
+        assert journal is not None
+        gone = journal._store._connection.execute(
+            "SELECT order_id FROM orders WHERE NOT EXISTS"
+            " (SELECT 1 FROM units WHERE units.order_row = orders.id) LIMIT 1"
+        ).fetchone()
+        self.must(gone is None, "retention", f"order {gone and gone[0]} lost its details")
 
     def _place(self, channel: str) -> tuple[str, int]:
         return next(

@@ -21,9 +21,10 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from controller import clock as real_clock
 from controller import config, daemon
 from controller.boards.port import Line, Lost, Receive, Traffic
-from controller.clock import LoopClock
+from controller.clock import Belief, LoopClock
 from controller.errors import BoardOffline, JournalUnwritable
 from controller.journal.journal import Journal, open_journal
 from controller.uplink import session
@@ -31,6 +32,7 @@ from controller.uplink.messages import Payloads
 from firmware_sim.board import EmulatedBoard
 from tests.disk.layer import Disk
 from tests.sim.broker import ModelLink
+from tests.sim.clocks import WallClock
 from tests.sim.loops import SimLoop, Timeline
 
 BITS_PER_BYTE = 10
@@ -156,8 +158,7 @@ class Machine:
     settings: config.Settings
     cables: Mapping[str, Cable]
     link: type[ModelLink]
-    wall: Callable[[], float]
-    believed: Callable[[], bool]
+    clock: WallClock
     disk: Disk | None = None
     """Beneath its files; None in a process without the layer: then all that was written stays."""
     boot_id: str = "boot-1"
@@ -199,8 +200,14 @@ class Machine:
     async def _serve(self) -> None:
         """As `daemon.serve`, with this world's clock."""
         machine = self.settings.machine
-        clock = LoopClock(self.believed, self.wall)
-        self.journal, opening = open_journal(
+        belief = Belief(
+            machine.state_dir,
+            self.boot_id,
+            require_sync=self.settings.clock.require_sync,
+            skew_s=self.settings.clock.skew_s,
+        )
+        clock = LoopClock(belief.now, self.clock.now)
+        opened, opening = open_journal(
             machine.state_dir,
             clock=clock,
             announcer=Payloads(machine.machine_no),
@@ -210,6 +217,8 @@ class Machine:
             inline=True,
             reserve_bytes=RESERVE_BYTES,
         )
+        self.journal = opened
+        belief.newest = lambda: opened.newest_time
         self.stop = asyncio.Event()
         _like_a_thread(self.journal, self.loop)
         self.daemon = daemon.Daemon(self.settings, self.journal, opening, clock, self.boot_id)
@@ -223,6 +232,8 @@ class Machine:
         with ExitStack() as filled:
             for owner, name, stand_in in (
                 (daemon, "make_board", self._make_board),
+                (real_clock, "kernel_says_synchronised", lambda: self.clock.synchronised),
+                (real_clock, "time", SimpleNamespace(time=self.clock.now)),
                 (daemon, "start_service", _no_service),
                 (session, "Link", self.link),
                 (session, "random", SimpleNamespace(Random=lambda: chance)),

@@ -48,6 +48,8 @@ ORDERS = "controller/journal/orders.py"
 OUTBOX = "controller/journal/outbox.py"
 UNITS = "controller/journal/units.py"
 LANES = "controller/journal/lanes.py"
+CLOCK = "controller/clock.py"
+INTAKE = "controller/uplink/intake.py"
 
 MISTAKES = (
     Mistake("the drive frame again after silence", "xy", (Edit(
@@ -236,6 +238,39 @@ MISTAKES = (
         "                worker.queue.remove(job)\n",
         "                pass\n",
     ))),
+    Mistake("deadlines reckoned by a clock that is not believed", "vbp", (Edit(
+        "controller/dispensing/job.py",
+        "    if not clock.believed():\n        return OrderRun(",
+        "    if wall < 0:\n        return OrderRun(",
+    ),)),
+    Mistake("motors turn before the clock is believed", "vbp", (Edit(
+        FLOOR, "        if not self.clock.believed():\n", "        if now_is_late(self.clock):\n",
+    ), Edit(
+        FLOOR,
+        "def not_started(reason: Reason) -> Finding:\n",
+        "def now_is_late(clock: Clock) -> bool:\n    return clock.wall() < 0\n\n\n"
+        "def not_started(reason: Reason) -> Finding:\n",
+    ))),
+    Mistake("commands judged by a clock that is not believed", "vbp", (Edit(
+        INTAKE,
+        "if self.journal.birth is None or not self.clock.believed():",
+        "if self.journal.birth is None:",
+    ),)),
+    Mistake("a clock that went back is believed", "vbp", (Edit(
+        CLOCK,
+        "return self._synchronised and time.time() >= self.newest() - self._skew_s",
+        "return self._synchronised",
+    ),)),
+    Mistake("a belief that outlives the boot", "vbp", (Edit(
+        CLOCK,
+        'self._latch.read_text(encoding="ascii").strip() == self._boot',
+        'self._latch.read_text(encoding="ascii").strip() != ""',
+    ),)),
+    Mistake("details pruned by a clock that is not believed", "vbp", (Edit(
+        "controller/journal/journal.py",
+        "        if not self.believed:\n            return 0\n",
+        "",
+    ),)),
 )  # fmt: skip
 
 

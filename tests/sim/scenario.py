@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 LAYOUTS = ("vbp", "xy", "both")
@@ -31,6 +31,11 @@ XY_FAULTS = (
     "success_without_start", "data_before_ack", "status_storm", "poll_gap", "ack_length_one",
 )  # fmt: skip
 
+
+BUILD_DATE = 1_700_000_000.0
+"""What systemd sets a clock to that stands before it: the day the image was built."""
+FAR_DATE = 4_000_000_000.0
+"""Year 2096: what a clock chip shows whose battery is dead."""
 
 BOUNDARIES = ("now", "arrival", "commit", "drive", "answer", "publish", "ack")
 """From what on a crash counts the daemon's callbacks."""
@@ -56,12 +61,14 @@ class Scenario:
     seed: int
     layout: str
     second_cycles: int
+    require_sync: bool
+    """`[clock] require_sync`: after a boot nothing moves before the network's time came."""
     happenings: tuple[Happening, ...]
 
     def without(self, gone: Sequence[int]) -> Scenario:
         """The same with fewer happenings, by index."""
         left = tuple(h for index, h in enumerate(self.happenings) if index not in set(gone))
-        return Scenario(self.seed, self.layout, self.second_cycles, left)
+        return replace(self, happenings=left)
 
 
 def generate(seed: int, layout: str | None = None) -> Scenario:
@@ -91,8 +98,19 @@ def generate(seed: int, layout: str | None = None) -> Scenario:
     ]
     if not any(happening.kind == "order" for happening in happenings):
         happenings.append(Happening(1.0, *_orders(chance, where)))
+    second_cycles = chance.choice((0, 0, 0, 1))
+    # A stream of its own: what the world learnt later leaves the older part of a seed alone.
+    later = random.Random(f"scenario/{seed}/later")
+    happenings += [
+        Happening(round(at, 3), kind, more)
+        for make, share in ((_clocks, 0.35),)
+        if later.random() < share
+        for _ in range(later.randint(1, 3))
+        for at in [later.uniform(0, length)]
+        for kind, more in make(later, where)
+    ]
     happenings.sort(key=lambda happening: happening.at)
-    return Scenario(seed, where, chance.choice((0, 0, 0, 1)), tuple(happenings))
+    return Scenario(seed, where, second_cycles, later.random() < 0.5, tuple(happenings))
 
 
 Made = tuple[str, dict[str, Any]]
@@ -227,6 +245,29 @@ def _hands(chance: random.Random, layout: str) -> Made:
         "board": chance.choice(BOARDS[layout]),
         "lasts_s": chance.choice((1.0, 15.0)),
     }
+
+
+def _clocks(chance: random.Random, layout: str) -> list[Made]:
+    """The clock goes wrong, and something that reads it comes along."""
+    hour, year = 3_600.0, 31_536_000.0
+    lasts_s = chance.choice((1.0, 20.0, 100.0, 1_000.0))
+    kind = chance.choice(("clock_step", "clock_step", "clock_drift", "no_battery"))
+    more: dict[str, Any] = {"lasts_s": lasts_s}
+    if kind == "clock_step":
+        by_s = chance.choice((2.0, 20.0, 45.0, hour, year, 2 * year))
+        more["by_s"] = by_s * chance.choice((1, -1))
+    elif kind == "clock_drift":
+        more["ppm"] = chance.choice((100.0, 5_000.0, 50_000.0)) * chance.choice((1, -1))
+    else:
+        more = {
+            "shows": chance.choice((0.0, BUILD_DATE, FAR_DATE)),
+            "ntp_after_s": chance.choice((0.2, 8.0, 60.0, 1_000.0)),
+        }
+    end = "power" if kind == "no_battery" else chance.choice(("kill", "power", ""))
+    along = [("order", _orders(chance, layout)[1])]
+    if end:
+        along.append((end, {"away_s": chance.choice((0.1, 3.0)), "on": "commit", "steps": 5}))
+    return [(kind, more), *along]
 
 
 def _nonsense(chance: random.Random, _layout: str) -> Made:

@@ -53,7 +53,7 @@ def settings_text(scenario: Scenario, state_dir: Path) -> str:
     """The daemon's file, as an operator would write it."""
     tables = [
         toml_table("[machine]", {"machine_no": "16327129", "state_dir": str(state_dir)}),
-        toml_table("[clock]", {"require_sync": False}),
+        toml_table("[clock]", {"require_sync": scenario.require_sync}),
         toml_table("[mqtt]", {"host": "127.0.0.1", "port": 1883}),
         toml_table("[service]", {"socket": str(state_dir / "none.sock")}),
     ]

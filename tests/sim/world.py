@@ -23,7 +23,9 @@ from firmware_sim.board import EmulatedBoard, build_board
 from firmware_sim.faults import Fault
 from firmware_sim.scenario import BoardSettings, LaneSettings
 from tests.disk.layer import Disk, Op, Where, is_preloaded, seed_sqlite
+from tests.sim import clocks
 from tests.sim.broker import Broker, ModelLink, Stored
+from tests.sim.clocks import WallClock
 from tests.sim.invariants import Judge
 from tests.sim.loops import START, SimLoop, Timeline
 from tests.sim.machine import Cable, Machine, fresh_directory
@@ -47,6 +49,12 @@ GOODS = 8
 
 WRITES = {"before_write": Where.BEFORE, "half_write": Where.HALF, "after_write": Where.AFTER}
 """Where in a call of the disk the daemon dies, by a happening's `on`."""
+ACTS: Mapping[str, Callable[..., None]] = {
+    "clock_step": clocks.step,
+    "clock_drift": clocks.drift,
+    "no_battery": clocks.no_battery,
+}
+"""Happenings that have a file of their own; the others are the world's `do_` methods."""
 
 
 @contextlib.contextmanager
@@ -82,11 +90,10 @@ class World:
         file = fresh_directory(directory) / "vendingd.toml"
         file.write_text(settings_text(scenario, directory / "state"), encoding="utf-8")
         settings, _warnings = config.load(file)
+        self.clock = WallClock(self.wall)
         link = type("WorldLink", (ModelLink,), {"broker": self.broker})
         self.disk = self._disk(directory) if is_preloaded() else None
-        self.machine = Machine(
-            self.timeline, settings, self.cables, link, self.wall, lambda: True, self.disk
-        )
+        self.machine = Machine(self.timeline, settings, self.cables, link, self.clock, self.disk)
         self.judge = Judge(self)
         self.broker.on_publish = self._heard
         self.broker.on_acknowledged = self._acknowledged
@@ -110,6 +117,7 @@ class World:
         return self.timeline.now - START
 
     def wall(self) -> float:
+        """The true time."""
         return EPOCH + self.now
 
     def tell(self, actor: str, what: str) -> None:
@@ -170,7 +178,11 @@ class World:
         for happening in self.scenario.happenings:
             self._run_to(happening.at)
             self.tell("*", str(happening)[13:])
-            getattr(self, f"do_{happening.kind}")(**happening.more)
+            act = ACTS.get(happening.kind)
+            if act is not None:
+                act(self, **happening.more)
+            else:
+                getattr(self, f"do_{happening.kind}")(**happening.more)
         self._mend()
         self._rest()
         self.judge.last_word()
@@ -198,6 +210,7 @@ class World:
             self._mend_disk(self.disk)
         self.broker.weather = type(self.broker.weather)()
         self.broker.start()
+        self.clock.set_right()
         for board in self.boards.values():
             board.lift()
             board.block_eye(on=False)
@@ -336,10 +349,15 @@ class World:
         self.judge.crashed()
         if power:
             self.machine.boot_id = f"boot-{self.machine.lives + 1}"
-        self._later_start(away_s)
+        self._later_start(away_s, power=power)
 
-    def _later_start(self, away_s: float) -> None:
-        self.loop.call_later(away_s, self._start_again)
+    def _later_start(self, away_s: float, *, power: bool = False) -> None:
+        def start() -> None:
+            if power:
+                clocks.power_came_back(self)
+            self._start_again()
+
+        self.loop.call_later(away_s, start)
 
     def _start_again(self) -> None:
         if not self.machine.alive:
