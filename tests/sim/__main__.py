@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.disk import layer
+from tests.sim import matrix
 from tests.sim.scenario import LAYOUTS, Scenario, generate
 from tests.sim.storm import storm
 from tests.sim.world import World
@@ -35,10 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     make = storm if given.storm else generate
     totals: Counter[str] = Counter()
+    cells: Counter[matrix.Cell] = Counter()
     began = time.process_time()
     for seed in seeds:
         world = play(make(seed, given.layout))
         totals.update(world.judge.counts)
+        cells.update(world.judge.matrix.seen)
         totals["virtual_s"] += int(world.now)
         if world.broken and given.quiet:
             print(seed, world.broken)
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _tell_broken(world, given)
             return 1
     _tell_figures(len(seeds), totals, time.process_time() - began)
-    return 0
+    return _tell_matrix(cells) if given.matrix else 0
 
 
 def environment() -> dict[str, str]:
@@ -121,6 +124,17 @@ def _tell_figures(runs: int, totals: Counter[str], took: float) -> None:
     print(", ".join(f"{name} {totals[name]}" for name in told if totals[name]))
 
 
+def _tell_matrix(cells: Counter[matrix.Cell]) -> int:
+    """Both tables; 1 when a cell of them is empty."""
+    protocols = tuple(sorted({protocol for protocol, _, _ in cells}))
+    for protocol in protocols:
+        print(f"\n{matrix.table(cells, protocol)}")
+    empty = matrix.empty_cells(cells, protocols)
+    for cell in empty:
+        print("never tried:", ", ".join(cell))
+    return 1 if empty else 0
+
+
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--first", type=int, default=1)
@@ -128,6 +142,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="one alone")
     parser.add_argument("--quiet", action="store_true", help="of a breach: its seed and its words")
     parser.add_argument("--storm", action="store_true", help="a crash every second")
+    parser.add_argument("--matrix", action="store_true", help="what went wrong behind which write")
     parser.add_argument("--layout", choices=LAYOUTS, help="else by the seed")
     return parser
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.sim.broker import Stored
 from tests.sim.clocks import Knowledge
+from tests.sim.matrix import FAULT_GROUPS, Matrix
 from tests.sim.settings import PLANS
 from tests.system import judge as final
 from tests.system.platform_client import Message
@@ -103,6 +104,8 @@ class Judge:
         self.fooled = 0
         """Units told as delivered because something else darkened the eye."""
         self.outcomes: dict[tuple[Key, int], str] = {}
+        protocols = {board.settings.protocol for board in world.boards.values()}
+        self.matrix = Matrix(protocols.pop() if len(protocols) == 1 else "")
         self._watched: Any = None
         self._written = 0
 
@@ -131,6 +134,8 @@ class Judge:
     def physical(self, board: str, line: Mapping[str, Any]) -> None:
         event, lane = line["event"], line.get("lane")
         self.counts[event] += 1
+        if event == "fault":
+            self.matrix.trouble(FAULT_GROUPS[line["kind"]])
         if event == "drive_frame":
             self._judge_drive(board, int(lane or 0), line)
         elif event == "motor_started":
@@ -174,6 +179,7 @@ class Judge:
 
     def _watch(self, journal: Any) -> None:
         """See each cycle as it is committed, and each commit pass."""
+        self.matrix.watch(journal)
         store = journal._store
         commit = store._commit
         world = self.world

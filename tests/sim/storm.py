@@ -40,7 +40,8 @@ def storm(seed: int, layout: str | None = None) -> Scenario:
             for kind, which in A_VISIT
         ]
     happenings.sort(key=lambda happening: happening.at)
-    return Scenario(seed, where, chance.choice((0, 0, 0, 1)), tuple(happenings))
+    second_cycles, require_sync = chance.choice((0, 0, 0, 1)), chance.random() < 0.5
+    return Scenario(seed, where, second_cycles, require_sync, tuple(happenings))
 
 
 def _gust(chance: random.Random, layout: str) -> list[Made]:

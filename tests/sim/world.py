@@ -23,7 +23,7 @@ from firmware_sim.board import EmulatedBoard, build_board
 from firmware_sim.faults import Fault
 from firmware_sim.scenario import BoardSettings, LaneSettings
 from tests.disk.layer import Disk, Op, Where, is_preloaded, seed_sqlite
-from tests.sim import clocks
+from tests.sim import clocks, matrix
 from tests.sim.broker import Broker, ModelLink, Stored
 from tests.sim.clocks import WallClock
 from tests.sim.invariants import Judge
@@ -103,8 +103,10 @@ class World:
         self._waits_for = ""
         """The boundary from which the callbacks before the doom are counted; "" counting."""
         self._doom: tuple[int, Callable[[], None]] | None = None
+        self._refused = 0
+        """Calls of the disk that have failed."""
         self._refused_before = 0
-        """Calls of the disk that had failed when the newest daemon started."""
+        """As many of them when the newest daemon started."""
 
     def _disk(self, directory: Path) -> Disk:
         seed_sqlite(self.scenario.seed % (1 << 31) + 1)
@@ -296,6 +298,7 @@ class World:
         """Daemon and boards together."""
 
         def cut() -> None:
+            self.judge.matrix.trouble(matrix.POWER_ALL)
             self._crash(away_s, power=True)
             for board in self.boards.values():
                 board.strike(Fault(kind="power_cut", seconds=away_s))
@@ -345,6 +348,10 @@ class World:
         if not self.machine.alive:
             return
         self.tell("computer", "loses its power" if power else "the daemon is killed")
+        if self.machine.is_dead():
+            self.judge.matrix.trouble(matrix.KILL_IN_WRITE)
+        else:
+            self.judge.matrix.trouble(matrix.POWER if power else matrix.KILL)
         self.machine.crash(self.chance.getrandbits(63) if power else None)
         self.judge.crashed()
         if power:
@@ -375,6 +382,7 @@ class World:
 
     def do_disk_full(self, room: int, lasts_s: float) -> None:
         if self.disk is not None:
+            self.judge.matrix.trouble(matrix.DISK_FULL)
             self.disk.capacity(self.disk.used + room)
             self.loop.call_later(lasts_s, self.disk.capacity, None)
 
@@ -391,6 +399,9 @@ class World:
 
     def _look_at_disk(self, disk: Disk) -> None:
         """Whether a call of the disk was the daemon's last, or sent it away with a remedy."""
+        if disk.refused > self._refused and not disk.dead:
+            self.judge.matrix.trouble(matrix.DISK_FAILS)
+        self._refused = disk.refused
         if disk.dead and self._doom is not None:
             _, act = self._doom
             self._doom = None
@@ -439,12 +450,14 @@ class World:
     # ------------------------------------------------------------------ happenings: the broker
 
     def do_broker_cut(self) -> None:
+        self.judge.matrix.trouble(matrix.BROKER)
         self.broker.cut()
 
     def do_broker_repeats(self) -> None:
         self.broker.repeat()
 
     def do_broker_away(self, away_s: float, forget: bool) -> None:  # noqa: FBT001
+        self.judge.matrix.trouble(matrix.FORGOT if forget else matrix.BROKER)
         self.broker.stop(forget=forget)
         self.loop.call_later(away_s, self.broker.start)
 
