@@ -43,6 +43,10 @@ EYE_POLL_S = 0.1
 """Between two looks at a blocked eye: an item is taken out within seconds, and ten
 requests a second are a thirtieth of what a 115200 baud line carries."""
 
+SHORTEST_WAIT_S = 0.001
+"""A moment that rounds to now may not be over yet by another sum of the same numbers: looking
+again at once would find the same for as long as the clock stands still."""
+
 LOOK_AGAIN_S = 0.05
 """After a try that moved nothing: the station hears a moment later than a request fails that
 its link is gone, and a loop that turns without a pause would starve it."""
@@ -139,7 +143,7 @@ class CabinetWorker:
     async def _wait(self, job: Job, obstacle: Obstacle, tick: asyncio.Event) -> None:
         wait = None
         if obstacle.look_again_at is not None:
-            wait = max(0.0, obstacle.look_again_at - self._clock.monotonic())
+            wait = max(SHORTEST_WAIT_S, obstacle.look_again_at - self._clock.monotonic())
         log.info(
             "unit_waits",
             extra={"fields": {"order": job.name, "channel": job.channel, "why": obstacle.why}},

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from controller.clock import LoopClock
+from controller.dispensing.floor import Obstacle
 from controller.dispensing.interfaces import NotWritten
-from controller.dispensing.job import PAUSE_S
+from controller.dispensing.job import PAUSE_S, Job, OrderRun
 from controller.errors import JournalUnwritable, Refused
 from controller.model import Lane
 from tests.virtual.test_heart import TWIN, drives, fault, outcomes, play
@@ -427,3 +428,19 @@ def test_a_unit_waits_where_it_is_while_all_its_lanes_are_on_the_quarantined_boa
         assert moves <= 2, "from the lane that became uncertain, once each"
 
     play(tmp_path, story, TRACK, three)
+
+
+def test_a_wait_that_is_over_by_one_sum_and_not_by_another_takes_time(tmp_path: Path) -> None:
+    """A board's grace ended at `since + 5.0`, and `now - since` was still a hair below 5.0: the
+    worker looked again and again, and the clock stood still."""
+
+    async def story(machine: World) -> None:
+        now = asyncio.get_running_loop().time
+        worker = machine.dispenser.workers["A"]
+        job = Job("A1", OrderRun(now() + 90.0))
+        began = now()
+        obstacle = Obstacle("board main is absent", look_again_at=began)
+        await worker._wait(job, obstacle, asyncio.Event())
+        assert began < now() < began + 0.01
+
+    play(tmp_path, story)
