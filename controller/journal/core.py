@@ -197,7 +197,10 @@ class Core:
         a journal that is none of ours, or ours with messages that we never wrote."""
         if journal == self.birth:
             return last_seq > self.last_seq
-        return journal not in self._births
+        # A birth of ours, but a later one: this copy is from before it. The marker alone proves
+        # nothing, for it may name a birth that was never used.
+        later = self.birth is not None and journal > self.birth
+        return later or journal not in self._births
 
     async def rebirth(self, reason: str) -> None:
         """An older copy is in use: new birth, bound with skew, seq from 1, stock unconfirmed.

@@ -178,6 +178,31 @@ async def test_a_restored_copy_is_found_and_takes_a_new_birth(bench: Bench) -> N
     assert (opening.birth, opening.bound) == (birth + 1, birth + 31)
 
 
+async def test_p13_a_copy_from_before_our_newest_birth_is_found(bench: Bench) -> None:
+    """The database alone was put back, and the marker beside it names the later birth too: that
+    the birth is one of ours does not mean that this copy remembers it."""
+    journal = await bench.ready()
+    await accepted(journal, make_order())
+    birth = journal.birth
+    await journal.close()
+    copy = bench.database.read_bytes()
+    bench.clock.now += 50
+    journal, _ = bench.open()
+    await journal.rebirth("retained_state")
+    later = journal.birth
+    assert birth is not None
+    assert later is not None
+    assert later > birth
+    await journal.close()
+    bench.database.write_bytes(copy)
+    journal, _ = bench.open()
+    assert journal.birth == birth
+    assert journal.is_restored(later, 1)
+    await journal.rebirth("retained_state")
+    assert (journal.birth or 0) > later
+    assert not journal.is_restored(later, 99)
+
+
 async def test_a_restored_copy_under_a_clock_that_is_not_believed(bench: Bench) -> None:
     """No birth can be taken from such a clock: nothing is accepted until it is believed."""
     journal = await bench.ready()
