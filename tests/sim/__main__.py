@@ -1,4 +1,4 @@
-"""Play scenarios: python -m tests.sim [--first N] [--count N] [--layout vbp|xy|both] [--seed N]
+"""Play scenarios: python -m tests.sim [--first N] [--count N] [--layout NAME] [--seed N]
 
 Prints what was simulated and how fast. The first seed that breaks a promise ends the run:
 its scenario is cut down to the happenings that it takes, its story is printed, and the
@@ -120,7 +120,11 @@ def _tell_figures(runs: int, totals: Counter[str], took: float) -> None:
         f"({virtual / took:.0f} times real time), {crashes} crashes ({crashes / took:.1f} a second)"
     )
     told = ("commands", "cycles", "drive_frame", "product_fell", "fault", "commits", "board_reset",
-            "power_off", "unplugged", "gave_up", "fell_too_late", "board_denied")  # fmt: skip
+            "power_off", "unplugged", "gave_up", "fell_too_late", "board_denied",
+            "journal_directory", "journal_database", "journal_corrupt", "journal_older",
+            "journal_older_directory", "old_copy_never_noticed", "went_on_from_an_old_copy",
+            "taken_again_unknowing", "told_from_an_old_copy",
+            "pruned_by_a_wrong_clock")  # fmt: skip
     print(", ".join(f"{name} {totals[name]}" for name in told if totals[name]))
 
 

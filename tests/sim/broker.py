@@ -75,6 +75,8 @@ class Broker:
         """A command that the daemon acknowledged."""
         self.on_arrival: Callable[[], None] = lambda: None
         """A message reaches the daemon."""
+        self.on_will: Callable[[bytes | None], None] = lambda _: None
+        """A client came with a last will; what was retained as its state."""
         self._chance = chance
 
     # ------------------------------------------------------------------ from outside
@@ -133,6 +135,8 @@ class Broker:
         if session.link is not None:
             self.lost(session.link, "session taken over")
         session.link = link
+        if link.will is not None:
+            self.on_will(self.retained.get(link.will.topic))
         link.tell_connected(session_present=known)
         for mid, stored in session.inflight.items():
             self._send(session, mid, stored)

@@ -6,7 +6,6 @@ each daemon wrote into its journal before it moved. It never asks the daemon's o
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -16,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tests.sim.broker import Stored
 from tests.sim.clocks import Knowledge
 from tests.sim.matrix import FAULT_GROUPS, Matrix
-from tests.sim.settings import PLANS
-from tests.system import judge as final
+from tests.sim.memories import Copy, Losses
 from tests.system.platform_client import Message
 
 if TYPE_CHECKING:
@@ -29,8 +27,6 @@ class Breach(AssertionError):
 
 
 Key = tuple[int, str]
-YEAR_S = 31_536_000.0
-"""Below the retention of 400 days: a clock so far ahead makes nothing old."""
 
 
 @dataclass
@@ -65,14 +61,6 @@ class Cycle:
         return ""
 
 
-def _object(payload: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(payload)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and value.get("order_id") is not True else None
-
-
 def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -85,7 +73,9 @@ class Judge:
         self.messages: list[Message] = []
         self.commands: dict[Key, list[Mapping[str, Any]]] = defaultdict(list)
         self.acked: list[Stored] = []
-        self.cycles: dict[int, Cycle] = {}
+        self.cycles: dict[tuple[int, float], Cycle] = {}
+        """By identifier and beginning: a journal that went back uses identifiers again."""
+        self.losses = Losses()
         self.newest: dict[str, Cycle] = {}
         """Board -> the cycle that was opened for it last."""
         self.driven: dict[tuple[str, int], Cycle] = {}
@@ -182,10 +172,13 @@ class Judge:
         self.matrix.watch(journal)
         store = journal._store
         commit = store._commit
+        newest = "SELECT COALESCE(MAX(id), 0) FROM orders"
+        (self._orders_seen,) = store._connection.execute(newest).fetchone()
         world = self.world
 
         def seen() -> None:
             commit()
+            on_board: Counter[str] = Counter()
             for row in store._connection.execute(
                 "SELECT cycles.*, orders.order_id, orders.delivery_id,"
                 " orders.boot AS accepted_boot, lanes.health, lanes.uncertain"
@@ -193,6 +186,9 @@ class Judge:
                 " LEFT JOIN orders ON orders.id = cycles.order_row WHERE closed_at IS NULL"
             ).fetchall():
                 self._open(row)
+                on_board[row["board"]] += 1
+            most = max(on_board.values(), default=0)
+            self.must(most <= 1, "one cycle a board", f"{most} cycles of a board are open")
             self._note(store._connection)
             self.counts["commits"] += 1
             world.boundary("commit")
@@ -201,7 +197,8 @@ class Judge:
 
     def _open(self, row: sqlite3.Row) -> None:
         cycle_id = row["high"] * (1 << 32) + row["n"]
-        if cycle_id in self.cycles:
+        name = (cycle_id, row["opened_at"])
+        if name in self.cycles:
             return
         key = None if row["order_id"] is None else (row["order_id"], row["delivery_id"])
         world = self.world
@@ -210,7 +207,7 @@ class Judge:
             opened_at=world.wall(), life=world.machine.lives, commit=self.counts["commits"],
             error=world.clock.error,
         )  # fmt: skip
-        self.cycles[cycle_id] = self.newest[row["board"]] = cycle
+        self.cycles[name] = self.newest[row["board"]] = cycle
         self.counts["cycles"] += 1
         knew = self.time.believable or not self.time.certain
         self.must(knew, "P13", f"cycle {cycle_id} begins, and the clock cannot be believed")
@@ -218,22 +215,45 @@ class Judge:
             return
         unit = f"unit {key}#{row['unit']}"
         told = self.outcomes.get((key, row["unit"]))
-        self.must(told != "unknown", "P2", f"{unit} goes again after unknown")
-        self.must(told != "delivered", "P2", f"{unit} goes again after delivered")
+        known = not self._nobody_knew(key)
+        self.must(not known or told != "unknown", "P2", f"{unit} goes again after unknown")
+        self.must(not known or told != "delivered", "P2", f"{unit} goes again after delivered")
         self.must(row["accepted_boot"] == row["boot"], "P4", f"{unit} is resumed after a reboot")
         fit = row["health"] == "ok" and not row["uncertain"]
         self.must(fit, "health", f"{unit} goes on lane {row['channel']}, {row['health']}")
 
+    def lost(self, how: str, copy: Copy | None) -> None:
+        """The journal is another one at the next start."""
+        kept = dict(copy.accepted) if copy is not None else {}
+        aged = self.losses.aged | (set(self.commands) if copy is not None else set())
+        self.losses = Losses(
+            generation=self.losses.generation + 1, how=how, at=self.world.wall(), copy=copy,
+            forgotten=set(self.commands), accepted=kept, aged=aged,
+        )  # fmt: skip
+        self.time.newest = 0.0
+        self.counts[f"journal_{how}"] += 1
+
+    def _nobody_knew(self, key: Key) -> bool:
+        """An older copy is in use, whose daemon nothing told so: it goes on where it stood."""
+        unaware = key in self.losses.forgotten and self.losses.unaware(self.world.now)
+        self.counts["went_on_from_an_old_copy"] += unaware
+        return unaware
+
     def _note(self, connection: sqlite3.Connection) -> None:
         """What a commit tells of orders, of stops and of the time."""
         for row in connection.execute(
-            "SELECT id, order_id, delivery_id FROM orders WHERE id > ?", (self._orders_seen,)
+            "SELECT id, order_id, delivery_id, issued_at FROM orders WHERE id > ?",
+            (self._orders_seen,),
         ).fetchall():
             self._orders_seen = row["id"]
             key = (row["order_id"], row["delivery_id"])
             self.time.accepted[key] = self.world.clock.error
             knew = self.time.believable or not self.time.certain
             self.must(knew, "P13", f"order {key} is accepted, and the clock cannot be believed")
+            if key in self.losses.forgotten and row["issued_at"] < int(self.losses.at):
+                excused = self.losses.unaware(self.world.now) or self.world.clock.error < 0
+                self.counts["taken_again_unknowing"] += excused
+                self.must(excused, "P13", f"order {key} is accepted, issued before the loss")
         stopped = {name for (name,) in connection.execute("SELECT name FROM cabinets")}
         self._stops = {name: self._stops.get(name, self.counts["commits"]) for name in stopped}
         self.time.committed()
@@ -241,6 +261,7 @@ class Judge:
     # ------------------------------------------------------------------ motors
 
     def _judge_drive(self, board: str, lane: int, line: Mapping[str, Any]) -> None:
+        self._judge_identity(board)
         cycle = self.newest.get(board)
         self.must(
             cycle is not None and cycle.lane == lane,
@@ -262,6 +283,16 @@ class Judge:
         self._judge_unit(cycle)
         self._judge_board(board, cycle)
 
+    def _judge_identity(self, board: str) -> None:
+        """Nothing moves on a board that took another's place before a person accepted it."""
+        world = self.world
+        own = world.cables[board].board is world.boards[board]
+        self.must(own, "swapped", f"{board} is driven at the other board's cable")
+        memory_id = world.boards[board].memory.memory_id
+        if world.plan[board].protocol == "vbp":
+            known = self.losses.accepted.setdefault(board, memory_id)
+            self.must(known == memory_id, "swapped", f"{board} is another one, nobody accepted it")
+
     def _judge_board(self, board: str, cycle: Cycle) -> None:
         """What the journal itself says of the board and its cabinet, at the drive frame."""
         journal = self.world.machine.journal
@@ -272,9 +303,15 @@ class Judge:
             "SELECT 1 FROM cycles WHERE board = ? AND quarantined = 1", (board,)
         ).fetchone()
         self.must(not closed, "P5", f"{board} is driven in its quarantine")
-        cabinet = PLANS[self.world.scenario.layout][board].cabinet
+        plan = self.world.plan[board]
+        channel = next(c for c, number in plan.lanes.items() if number == cycle.lane)
+        cabinet = channel[0]
         in_time = self._stops.get(cabinet, cycle.commit) >= cycle.commit
         self.must(in_time, "stop", f"cabinet {cabinet} turns a motor after it was stopped")
+        losses = self.losses
+        if cycle.order is not None and losses.noticed(self.world.now):
+            counted = channel in losses.counted
+            self.must(counted, "P13", f"lane {channel} sells, and nobody counted it since the loss")
 
     def _judge_unit(self, cycle: Cycle) -> None:
         if cycle.order is None:
@@ -285,6 +322,8 @@ class Judge:
             if (known.order, known.unit) == (cycle.order, cycle.unit) and known.drives
         ]
         bound = 1 + self.world.scenario.second_cycles
+        if len(of_unit) > bound and self._nobody_knew(cycle.order):
+            return
         self.must(
             len(of_unit) <= bound,
             "P2",
@@ -302,7 +341,7 @@ class Judge:
             if known.order == cycle.order and known is not cycle and self._may_have_moved(known)
         ]  # fmt: skip
         window = self.world.machine.settings.machine.late_drop_window_s
-        longest = max(plan.cycle_timeout_s for plan in PLANS[self.world.scenario.layout].values())
+        longest = max(plan.cycle_timeout_s for plan in self.world.plan.values())
         latest = max([expires - error, *(at + longest + 30 + window for at in active)])
         self.must(
             self.world.wall() <= latest + 1.0,
@@ -311,10 +350,10 @@ class Judge:
         )
 
     def _may_have_moved(self, cycle: Cycle) -> bool:
-        return bool(cycle.drives) or self._outcome(cycle) == "unknown"
+        return bool(cycle.drives) or self.outcome(cycle) == "unknown"
 
     def _judge_motion(self, board: str, lane: int) -> None:
-        plan = PLANS[self.world.scenario.layout][board]
+        plan = self.world.plan[board]
         machine = self.world.boards[board].machine
         if plan.kind == "track" and plan.drop_sensor:
             self.must(not machine.eye_blocked, "P3", f"lane {lane} turns with a blocked eye")
@@ -345,133 +384,7 @@ class Judge:
                 fell or fooled, "delivered", f"{key}#{body['unit']} is told delivered, nothing fell"
             )
 
-    # ------------------------------------------------------------------ rest
-
-    def at_rest(self) -> bool:
-        """Nothing is open, nothing waits, and nobody is being settled."""
-        machine = self.world.machine
-        daemon, journal = machine.daemon, machine.journal
-        if daemon is None or journal is None or not daemon.uplink.session.connected:
-            return False
-        one = journal._store._connection.execute
-        if one("SELECT 1 FROM orders WHERE finished_at IS NULL LIMIT 1").fetchone():
-            return False
-        if one("SELECT 1 FROM cycles WHERE closed_at IS NULL LIMIT 1").fetchone():
-            return False
-        if one("SELECT 1 FROM outbox WHERE sent_at IS NULL LIMIT 1").fetchone():
-            return False
-        if any(
-            session.queue or session.inflight for session in self.world.broker.sessions.values()
-        ):
-            return False
-        stations = daemon.dispenser.stations.values()
-        return not any(
-            station.recovering or station.quarantine or not station.up for station in stations
-        )
-
-    def last_word(self) -> None:
-        """All that must hold when the machine rests."""
-        world = self.world
-        channels = {
-            channel: (board, number)
-            for board, plan in PLANS[world.scenario.layout].items()
-            for channel, number in plan.lanes.items()
-        }
-        tests: Counter[str] = Counter()
-        by_lane = {place: channel for channel, place in channels.items()}
-        extra = 0
-        for cycle in self.cycles.values():
-            if cycle.order is None:
-                tests[by_lane[cycle.board, cycle.lane]] += cycle.fell or 1
-            extra += max(0, cycle.fell - 1)
-            if cycle.fell == 1 and cycle.excuse and self._counted_without(cycle):
-                self.counts[cycle.excuse] += 1
-                extra += 1
-        facts = final.Facts(
-            self.messages,
-            {name: list(board.ledger.lines) for name, board in world.boards.items()},
-            channels,
-            second_cycles=world.scenario.second_cycles,
-            test_cycles=tests,
-            extra_falls=extra,
-            fooled=self.fooled,
-            unwatched=frozenset(
-                channel
-                for plan in PLANS[world.scenario.layout].values()
-                if not plan.drop_sensor
-                for channel in plan.lanes
-            ),
-        )
-        for sentence in final.breaches(facts):
-            raise Breach(sentence)
-        self._answered()
-        self._stock()
-        self._kept()
-
-    def _answered(self) -> None:
-        """Each well-formed command has its answer."""
-        answered = {
-            (message.json["order_id"], message.json["delivery_id"])
-            for message in self.messages
-            if message.topic == "order"
-        }
-        acknowledged = {
-            body["order_id"]
-            for stored in self.acked
-            if stored.topic.endswith("/dispense") and (body := _object(stored.payload))
-        }
-        for key in self.commands:
-            if key[0] in acknowledged:
-                self.must(key in answered, "P9", f"command {key} was acknowledged, not answered")
-
-    def _stock(self) -> None:
-        """P10: the sum; and the count is what lies there, but for what nobody could see."""
-        journal = self.world.machine.journal
-        assert journal is not None
-        for lane in journal._store._connection.execute("SELECT * FROM lanes"):
-            total = lane["stock"] + lane["gone"] + lane["uncertain"] + lane["adjusted"]
-            self.must(total == lane["loaded"], "P10", f"lane {dict(lane)}")
-            board, number = self._place(lane["channel"])
-            goods = self.world.boards[board].machine.lanes[number].goods
-            if self._clear(board, number):
-                self.must(
-                    lane["stock"] <= goods <= lane["stock"] + lane["uncertain"],
-                    "P10",
-                    f"{goods} lie in lane {dict(lane)}",
-                )
-
-    def _kept(self) -> None:
-        """No detail is pruned by a clock that nobody may believe."""
-        if self.time.most_ahead > YEAR_S:
-            self.counts["pruned_by_a_wrong_clock"] += 1
-            return
-        journal = self.world.machine.journal
-        assert journal is not None
-        gone = journal._store._connection.execute(
-            "SELECT order_id FROM orders WHERE NOT EXISTS"
-            " (SELECT 1 FROM units WHERE units.order_row = orders.id) LIMIT 1"
-        ).fetchone()
-        self.must(gone is None, "retention", f"order {gone and gone[0]} lost its details")
-
-    def _place(self, channel: str) -> tuple[str, int]:
-        return next(
-            (board, plan.lanes[channel])
-            for board, plan in PLANS[self.world.scenario.layout].items()
-            if channel in plan.lanes
-        )
-
-    def _clear(self, board: str, lane: int) -> bool:
-        """No cycle of the lane had an eye that was fooled, an item that fell unseen, or no eye."""
-        plan = PLANS[self.world.scenario.layout][board]
-        mine = (c for c in self.cycles.values() if (c.board, c.lane) == (board, lane))
-        if self.fills[board] or not plan.drop_sensor:
-            return False
-        return not any(
-            c.fooled or c.excuse or (c.fell > 1 and self._outcome(c) in {"unknown", ""})
-            for c in mine
-        )
-
-    def _counted_without(self, cycle: Cycle) -> bool:
+    def counted_without(self, cycle: Cycle) -> bool:
         """Whether the unit's outcome does not hold this cycle's item: it is told as not there, or
         the item of a later cycle is what was told."""
         later = any(
@@ -479,9 +392,9 @@ class Judge:
             for known in self.cycles.values()
             if cycle.order and (known.order, known.unit) == (cycle.order, cycle.unit)
         )
-        return later or self._outcome(cycle) == "not_delivered"
+        return later or self.outcome(cycle) == "not_delivered"
 
-    def _outcome(self, cycle: Cycle) -> str:
+    def outcome(self, cycle: Cycle) -> str:
         """As last told; "" for a test vend and for what was not told."""
         if cycle.order is None:
             return ""

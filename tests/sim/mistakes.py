@@ -271,6 +271,37 @@ MISTAKES = (
         "        if not self.believed:\n            return 0\n",
         "",
     ),)),
+    Mistake("a restored journal is not noticed by the retained state", "vbp", (Edit(
+        "controller/daemon.py",
+        "        if not self._journal.is_restored(journal, last_seq or 0):\n",
+        "        if journal:\n",
+    ),)),
+    Mistake("every birth in the marker is remembered", "vbp", (Edit(
+        "controller/journal/core.py",
+        "        later = self.birth is not None and journal > self.birth\n",
+        "        later = False\n",
+    ),)),
+    Mistake("a new journal takes orders older than itself", "vbp", (
+        Edit(
+            INTAKE,
+            "        if order.issued_at < (self.journal.bound or 0):\n",
+            "        if order.issued_at < 0:\n",
+        ),
+        Edit(ORDERS, "and order.issued_at < tx.counters.bound:", "and order.issued_at < 0:"),
+    )),
+    Mistake("a cabinet sells uncounted after a loss", "vbp", (Edit(
+        LANES,
+        '        stop_cabinet(tx, row["cabinet"], "stock_unconfirmed", "daemon")\n',
+        '        row["cabinet"]\n',
+    ),)),
+    Mistake("a swapped board is driven unaccepted", "vbp", (Edit(
+        STATION,
+        "elif known != identity.memory_id and self.out_of_service != SWAPPED:",
+        'elif known != identity.memory_id and name == "":',
+    ),)),
+    Mistake("two cabinets of one board at once", "two", (Edit(
+        CABINET, "        async with self._station.turn:\n", "        async with asyncio.Lock():\n",
+    ),)),
 )  # fmt: skip
 
 

@@ -12,9 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-LAYOUTS = ("vbp", "xy", "both")
-PRODUCTS = {"vbp": (121, 122), "xy": (221, 222), "both": (121, 122, 221, 222)}
-BOARDS = {"vbp": ("main",), "xy": ("side",), "both": ("main", "side")}
+LAYOUTS = ("vbp", "xy", "both", "two")
+PRODUCTS = {
+    "vbp": (121, 122),
+    "xy": (221, 222),
+    "both": (121, 122, 221, 222),
+    "two": (121, 122, 123),
+}
+BOARDS = {"vbp": ("main",), "xy": ("side",), "both": ("main", "side"), "two": ("main", "back")}
+PRODUCTS_OF = {"main": (121, 122), "side": (221, 222), "back": (123,)}
+"""Board -> what only its lanes, or mostly, hold."""
 
 CYCLE_FAULTS = (
     "jam", "no_drop", "late_drop", "double_drop", "item_on_eye", "motor_open", "motor_stuck",
@@ -63,6 +70,8 @@ class Scenario:
     second_cycles: int
     require_sync: bool
     """`[clock] require_sync`: after a boot nothing moves before the network's time came."""
+    max_parallel: int
+    """`max_parallel_cycles`: boards that may move at once."""
     happenings: tuple[Happening, ...]
 
     def without(self, gone: Sequence[int]) -> Scenario:
@@ -102,15 +111,18 @@ def generate(seed: int, layout: str | None = None) -> Scenario:
     # A stream of its own: what the world learnt later leaves the older part of a seed alone.
     later = random.Random(f"scenario/{seed}/later")
     happenings += [
-        Happening(round(at, 3), kind, more)
-        for make, share in ((_clocks, 0.35),)
+        Happening(round(at + place * gap, 3), kind, more)
+        for make, share in ((_clocks, 0.35), (_memories, 0.3), (_boards, 0.3))
         if later.random() < share
         for _ in range(later.randint(1, 3))
         for at in [later.uniform(0, length)]
-        for kind, more in make(later, where)
+        for gap in [later.choice((0.0, 0.5, 5.0))]
+        for place, (kind, more) in enumerate(make(later, where))
     ]
     happenings.sort(key=lambda happening: happening.at)
-    return Scenario(seed, where, second_cycles, later.random() < 0.5, tuple(happenings))
+    return Scenario(
+        seed, where, second_cycles, later.random() < 0.5, later.choice((1, 2)), tuple(happenings)
+    )
 
 
 Made = tuple[str, dict[str, Any]]
@@ -166,8 +178,8 @@ def _faults(chance: random.Random, layout: str) -> Made:
 def _in_one_cycle(chance: random.Random, layout: str) -> list[Made]:
     """Two rare things and an order for them: what chance alone brings together too seldom."""
     board = chance.choice(BOARDS[layout])
-    pairs = VBP_PAIRS if board == "main" else XY_PAIRS
-    product = chance.choice(PRODUCTS["vbp" if board == "main" else "xy"])
+    pairs = XY_PAIRS if board == "side" else VBP_PAIRS
+    product = chance.choice(PRODUCTS_OF[board])
     order = {"lines": [{"product_id": product, "quantity": 2}], "ttl": 90, "age": 0}
     steps = chance.randint(0, 40)
     made: list[Made] = []
@@ -268,6 +280,38 @@ def _clocks(chance: random.Random, layout: str) -> list[Made]:
     if end:
         along.append((end, {"away_s": chance.choice((0.1, 3.0)), "on": "commit", "steps": 5}))
     return [(kind, more), *along]
+
+
+def _memories(chance: random.Random, layout: str) -> list[Made]:
+    """The journal is lost or goes back, between orders; then a technician counts."""
+    order = ("order", _orders(chance, layout)[1])
+    how = chance.choice(("directory", "database", "corrupt", "older", "older", "older_directory"))
+    lose = {"how": how, "which": chance.random(), "away_s": chance.choice((0.1, 3.0, 40.0))}
+    made: list[Made] = [order, ("copy_journal", {})] if chance.random() < 0.5 else []
+    made += [("lose_journal", lose), ("again", {"which": chance.random()})]
+    if chance.random() < 0.8:
+        made += [("recount", {**_hand(chance, layout), "board": b}) for b in BOARDS[layout]]
+    return [*made, order]
+
+
+def _boards(chance: random.Random, layout: str) -> list[Made]:
+    """A board of the VBP is another one; an order before and behind."""
+    order = ("order", _orders(chance, layout)[1])
+    boards = [board for board in BOARDS[layout] if board != "side"]
+    if not boards:
+        return [order]
+    board = chance.choice(boards)
+    other: Made = ("swap_board", {"board": board})
+    if layout == "two" and chance.random() < 0.5:
+        other = ("cross_cables", {"lasts_s": chance.choice((2.0, 20.0, 60.0))})
+    made = [order, other, order]
+    if chance.random() < 0.7:
+        made += [("accept_board", {**_hand(chance, layout), "board": b}) for b in boards]
+    return [*made, order]
+
+
+def _hand(chance: random.Random, layout: str) -> dict[str, Any]:
+    return {"which": chance.random(), "board": BOARDS[layout][0], "lasts_s": 1.0}
 
 
 def _nonsense(chance: random.Random, _layout: str) -> Made:

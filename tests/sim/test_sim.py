@@ -33,7 +33,7 @@ def sim(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("layout", "count"), [("vbp", 40), ("xy", 20), ("both", 20)])
+@pytest.mark.parametrize(("layout", "count"), [("vbp", 30), ("xy", 15), ("both", 15), ("two", 20)])
 def test_no_promise_is_broken(layout: str, count: int) -> None:
     done = sim("--first", "5000", "--count", str(count), "--layout", layout)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

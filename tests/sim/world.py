@@ -23,7 +23,7 @@ from firmware_sim.board import EmulatedBoard, build_board
 from firmware_sim.faults import Fault
 from firmware_sim.scenario import BoardSettings, LaneSettings
 from tests.disk.layer import Disk, Op, Where, is_preloaded, seed_sqlite
-from tests.sim import clocks, matrix
+from tests.sim import clocks, matrix, memories, rest
 from tests.sim.broker import Broker, ModelLink, Stored
 from tests.sim.clocks import WallClock
 from tests.sim.invariants import Judge
@@ -53,6 +53,7 @@ ACTS: Mapping[str, Callable[..., None]] = {
     "clock_step": clocks.step,
     "clock_drift": clocks.drift,
     "no_battery": clocks.no_battery,
+    **memories.ACTS,
 }
 """Happenings that have a file of their own; the others are the world's `do_` methods."""
 
@@ -80,7 +81,9 @@ class World:
         self.broker = Broker(self.loop, random.Random(f"broker/{scenario.seed}"))
         self.commands: list[dict[str, Any]] = []
         """Every dispense command that was sent, oldest first."""
-        self.boards = {name: self._board(name) for name in PLANS[scenario.layout]}
+        self.plan = PLANS[scenario.layout]
+        self.copies: list[memories.Copy] = []
+        self.boards = {name: self._board(name) for name in self.plan}
         self.cables = {
             name: Cable(board, self.loop, BAUDRATES[board.settings.protocol])
             for name, board in self.boards.items()
@@ -97,6 +100,7 @@ class World:
         self.judge = Judge(self)
         self.broker.on_publish = self._heard
         self.broker.on_acknowledged = self._acknowledged
+        self.broker.on_will = lambda state: self.judge.losses.read(state, self.now)
         self.broker.on_arrival = lambda: self.boundary("arrival")
         for name, board in self.boards.items():
             board.ledger.watchers.append(self._watcher(name))
@@ -126,13 +130,14 @@ class World:
         self.story.append(f"{self.now:9.3f} s  {actor:10} {what}")
 
     def _board(self, name: str) -> EmulatedBoard:
-        plan = PLANS[self.scenario.layout][name]
+        plan = self.plan[name]
         lanes = tuple(
             LaneSettings(number=number, kind=plan.kind, goods=GOODS, run_ms=800, fall_ms=300)
             for number in plan.lanes.values()
         )
         settings = BoardSettings(
-            protocol=plan.protocol, name=name, seed=self.scenario.seed, lane=lanes,
+            protocol=plan.protocol, name=name, lane=lanes,
+            seed=self.scenario.seed + list(self.plan).index(name),  # a memory_id of its own
             **({} if plan.drop_sensor else {"eye": False}),
         )  # fmt: skip
         return build_board(settings, seed=self.scenario.seed, loop=self.loop, wall=self.wall)
@@ -187,7 +192,7 @@ class World:
                 getattr(self, f"do_{happening.kind}")(**happening.more)
         self._mend()
         self._rest()
-        self.judge.last_word()
+        rest.last_word(self.judge)
 
     def _run_to(self, at: float) -> None:
         limit = START + at
@@ -213,6 +218,7 @@ class World:
         self.broker.weather = type(self.broker.weather)()
         self.broker.start()
         self.clock.set_right()
+        memories.uncross(self)
         for board in self.boards.values():
             board.lift()
             board.block_eye(on=False)
@@ -225,7 +231,7 @@ class World:
         while True:
             if self.now - looked >= 1.0:
                 looked = self.now
-                if self.judge.at_rest():
+                if rest.at_rest(self.judge):
                     return
             self.judge.must(self.now <= limit, "liveness", f"at rest within {REST_WITHIN_S} s")
             self._step()
@@ -253,6 +259,10 @@ class World:
         """The same command with newer times, as a platform does after a rejection."""
         if self.commands:
             known = self.commands[int(which * len(self.commands))]
+            if self.judge.losses.generation:
+                # mqtt.md: after silence or a lost journal a command is never stamped anew.
+                self._send(known, new=False)
+                return
             issued = int(self.wall())
             self._send({**known, "issued_at": issued, "expires_at": issued + 90}, new=False)
 
@@ -478,14 +488,16 @@ class World:
         self._act(vend)
 
     def do_fill(self, which: float, board: str, lasts_s: float) -> None:
-        del which, lasts_s
+        del lasts_s
+        cabinet = self._cabinet(board, which)
 
         async def fill(operations: Any) -> None:
-            plan = PLANS[self.scenario.layout][board]
             self.judge.fills[board] += 1
-            await operations.stock_fill(plan.cabinet, "technician")
-            for number in plan.lanes.values():
-                self.boards[board].machine.refill(number, GOODS)
+            await operations.stock_fill(cabinet, "technician")
+            for channel, number in self.plan[board].lanes.items():
+                if channel[0] == cabinet:
+                    self.boards[board].machine.refill(number, GOODS)
+                    self.judge.losses.counted.add(channel)
             self.judge.fills[board] -= 1
 
         self._act(fill)
@@ -501,22 +513,39 @@ class World:
         self.loop.call_later(lasts_s, self.do_enable, which, board, 0.0)
 
     def do_stop_cabinet(self, which: float, board: str, lasts_s: float) -> None:
-        name = PLANS[self.scenario.layout][board].cabinet
+        name = self._cabinet(board, which)
         self._act(lambda operations: operations.cabinet_stop(name, "hands in", "technician"))
         self.loop.call_later(lasts_s, self.do_start_cabinet, which, board, 0.0)
 
     def do_start_cabinet(self, which: float, board: str, lasts_s: float) -> None:
-        del which, lasts_s
-        name = PLANS[self.scenario.layout][board].cabinet
+        del lasts_s
+        name = self._cabinet(board, which)
         self._act(lambda operations: operations.cabinet_start(name, "technician"))
 
     def do_accept_board(self, which: float, board: str, lasts_s: float) -> None:
         del which, lasts_s
-        self._act(lambda operations: operations.board_accept(board, "technician"))
+        if memories.crossed(self):
+            return  # who looks at the boards sees that
+
+        async def accept(operations: Any) -> None:
+            accepted = self.judge.losses.accepted
+            was = dict(accepted)
+            # A crash may come between the commit and our hearing of it.
+            accepted[board] = self.boards[board].memory.memory_id
+            try:
+                await operations.board_accept(board, "technician")
+            except Exception:
+                accepted |= was
+                raise
+
+        self._act(accept)
 
     def _channel(self, board: str, which: float) -> str:
-        channels = list(PLANS[self.scenario.layout][board].lanes)
+        channels = list(self.plan[board].lanes)
         return channels[int(which * len(channels))]
+
+    def _cabinet(self, board: str, which: float) -> str:
+        return self.plan[board].cabinets[int(which * len(self.plan[board].cabinets))]
 
     def _act(self, call: Callable[[Any], Any]) -> None:
         """A technician's act on the running daemon; a refusal is an answer too."""
