@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests.sim.matrix import CLOCK
+
 if TYPE_CHECKING:
     from tests.sim.world import World
 
@@ -111,12 +113,14 @@ class Knowledge:
 def step(world: World, by_s: float, lasts_s: float) -> None:
     """A person or a mad time server sets it; after a while somebody sets it right."""
     clock = world.clock
+    world.judge.matrix.trouble(CLOCK)
     clock.set(clock.now() + by_s)
     world.loop.call_later(lasts_s, _right_again, world)
 
 
 def drift(world: World, ppm: float, lasts_s: float) -> None:
     clock = world.clock
+    world.judge.matrix.trouble(CLOCK)
     clock.set(clock.now(), rate=1.0 + ppm / 1e6)
     world.loop.call_later(lasts_s, _right_again, world)
 

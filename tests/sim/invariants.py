@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.sim.broker import Stored
 from tests.sim.clocks import Knowledge
-from tests.sim.matrix import FAULT_GROUPS, Matrix
+from tests.sim.matrix import Matrix
 from tests.sim.memories import Copy, Losses
 from tests.system.platform_client import Message
 
@@ -95,7 +95,7 @@ class Judge:
         """Units told as delivered because something else darkened the eye."""
         self.outcomes: dict[tuple[Key, int], str] = {}
         protocols = {board.settings.protocol for board in world.boards.values()}
-        self.matrix = Matrix(protocols.pop() if len(protocols) == 1 else "")
+        self.matrix = Matrix(protocols.pop() if len(protocols) == 1 else "", world.ambushes.passed)
         self._watched: Any = None
         self._written = 0
 
@@ -124,8 +124,6 @@ class Judge:
     def physical(self, board: str, line: Mapping[str, Any]) -> None:
         event, lane = line["event"], line.get("lane")
         self.counts[event] += 1
-        if event == "fault":
-            self.matrix.trouble(FAULT_GROUPS[line["kind"]])
         if event == "drive_frame":
             self._judge_drive(board, int(lane or 0), line)
         elif event == "motor_started":

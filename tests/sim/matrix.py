@@ -43,6 +43,7 @@ CYCLE = "motor, drop"
 LINE = "line"
 EYE = "eye, door, cable"
 RESET = "board reset"
+SWAPPED = "board swapped"
 FAULT_GROUPS: Mapping[str, str] = {
     **dict.fromkeys(
         ("jam", "no_drop", "late_drop", "double_drop", "item_on_eye", "motor_open", "motor_stuck",
@@ -54,7 +55,8 @@ FAULT_GROUPS: Mapping[str, str] = {
          "poll_gap", "ack_length_one"), LINE),
     **dict.fromkeys(
         ("eye_stuck_blocked", "eye_faulty", "door_open", "go_silent", "unplug"), EYE),
-    **dict.fromkeys(("power_cut", "reset_mid_cycle", "forget_memory"), RESET),
+    **dict.fromkeys(("power_cut", "reset_mid_cycle"), RESET),
+    **dict.fromkeys(("forget_memory", "swap"), SWAPPED),
 }  # fmt: skip
 """Fault of the emulator -> its column."""
 
@@ -62,9 +64,11 @@ KILL, KILL_IN_WRITE = "kill", "kill in a write"
 POWER, POWER_ALL = "power cut", "power cut with boards"
 DISK_FAILS, DISK_FULL = "disk fails", "disk full"
 BROKER, FORGOT = "broker away", "broker forgot"
+CLOCK = "clock moved"
+JOURNAL = "journal lost"
 COLUMNS = (
     KILL, KILL_IN_WRITE, POWER, POWER_ALL, DISK_FAILS, DISK_FULL, BROKER, FORGOT,
-    CYCLE, LINE, EYE, RESET,
+    CYCLE, LINE, EYE, RESET, SWAPPED, CLOCK, JOURNAL,
 )  # fmt: skip
 
 GAP = "another write"
@@ -79,12 +83,14 @@ class Matrix:
     """Of one world. `protocol` is "" where boards of several live in it: nothing is counted."""
 
     protocol: str
+    passed: Callable[[str], None]
+    """Told of each write, before anything follows from it."""
     behind: str = "start"
     seen: Counter[Cell] = field(default_factory=Counter)
 
     def watch(self, journal: Any) -> None:
         """See which write becomes durable: from a start on."""
-        self.behind = "start"
+        self._durable("start")
         for name, call in inspect.getmembers(journal, inspect.iscoroutinefunction):
             if not name.startswith("_") and name not in READS:
                 setattr(journal, name, self._seen(call, name if name in BOUNDARIES else GAP))
@@ -92,10 +98,14 @@ class Matrix:
     def _seen(self, call: Callable[..., Any], boundary: str) -> Callable[..., Any]:
         async def watched(*args: Any, **more: Any) -> Any:
             value = await call(*args, **more)
-            self.behind = boundary
+            self._durable(boundary)
             return value
 
         return watched
+
+    def _durable(self, boundary: str) -> None:
+        self.behind = boundary
+        self.passed(boundary)
 
     def trouble(self, column: str) -> None:
         if self.protocol:

@@ -7,13 +7,16 @@ could know any more.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controller.journal.files import sync_folder
 from firmware_sim.faults import Fault
+from tests.sim import matrix
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -107,8 +110,12 @@ def lose(world: World, how: str, which: float, away_s: float) -> None:
         return
     if not any(world.machine.state_dir.glob("journal.db")) or crossed(world):
         return
+    world.judge.matrix.trouble(matrix.JOURNAL)
     world._crash(away_s)
+    if world.disk is not None:
+        world._mend_disk(world.disk)  # who can put back a copy has a disk that can be written
     LOSSES[how](world.machine.state_dir, back)
+    _synced(world.machine.state_dir)
     world.tell("computer", f"its journal: {how}")
     world.judge.lost(how, back if how.startswith("older") else None)
 
@@ -146,6 +153,16 @@ def _older_directory(folder: Path, back: Copy | None) -> None:
         (folder / name).write_bytes(content)
 
 
+def _synced(folder: Path) -> None:
+    """As `sync` at the end of a technician's work."""
+    if folder.exists():
+        for path in (*folder.iterdir(), folder):
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+    sync_folder(folder.parent)
+
+
 LOSSES = {
     "directory": _without,
     "database": _database_gone,
@@ -176,6 +193,7 @@ def recount(world: World, which: float, board: str, lasts_s: float) -> None:
 
 def swap(world: World, board: str) -> None:
     """Another board of its kind takes its place."""
+    world.judge.matrix.trouble(matrix.SWAPPED)
     world.boards[board].strike(Fault(kind="swap"))
 
 

@@ -33,6 +33,7 @@ ANSWER_FAULTS = (
 )  # fmt: skip
 STATE_FAULTS = ("eye_stuck_blocked", "eye_faulty", "door_open", "go_silent", "unplug", "power_cut")
 ACT_FAULTS = ("reset_mid_cycle", "forget_memory")
+FAULTS = CYCLE_FAULTS + ANSWER_FAULTS + STATE_FAULTS + ACT_FAULTS
 XY_FAULTS = (
     "no_ack", "ack_no_status", "repeat_status", "wrong_lane", "sel_zero", "error_then_ff",
     "success_without_start", "data_before_ack", "status_storm", "poll_gap", "ack_length_one",
@@ -99,7 +100,7 @@ def generate(seed: int, layout: str | None = None) -> Scenario:
             (_faults, 8),
             (_broker, 5),
             (_hands, 4),
-            (_disk, 3),
+            (disk, 3),
             (_nonsense, 3),
         )
         for _ in range(chance.randint(0, most))
@@ -154,12 +155,15 @@ def _crashes(chance: random.Random, _layout: str) -> Made:
 
 def _faults(chance: random.Random, layout: str) -> Made:
     board = chance.choice(BOARDS[layout])
-    names = CYCLE_FAULTS + ANSWER_FAULTS + STATE_FAULTS + ACT_FAULTS
-    if board == "side":
-        # A status that its own repeat overtakes exists on no serial line: this board repeats
-        # a frame only while it waits for our ACK.
-        names = (*(n for n in names if n != "answer_late"), *XY_FAULTS, *XY_FAULTS)
-    name = chance.choice(names)
+    return one_fault(chance, board, FAULTS + XY_FAULTS + XY_FAULTS)
+
+
+def one_fault(chance: random.Random, board: str, names: Sequence[str]) -> Made:
+    """One of these of which the board is capable, with what it takes."""
+    # A status that its own repeat overtakes exists on no serial line: an XY board repeats
+    # a frame only while it waits for our ACK.
+    others = ("answer_late",) if board == "side" else XY_FAULTS
+    name = chance.choice([name for name in names if name not in others])
     more: dict[str, Any] = {"board": board, "name": name}
     if name in ANSWER_FAULTS:
         more["probability"] = chance.choice((0.05, 0.3, 1.0))
@@ -238,7 +242,7 @@ def _broker(chance: random.Random, _layout: str) -> Made:
     return kind, more
 
 
-def _disk(chance: random.Random, _layout: str) -> Made:
+def disk(chance: random.Random, _layout: str) -> Made:
     kind = chance.choice(("disk_fails", "disk_fails", "disk_full", "disk_read_only"))
     lasts_s = chance.choice((0.5, 5.0, 40.0))
     if kind == "disk_full":

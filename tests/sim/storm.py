@@ -9,16 +9,21 @@ from __future__ import annotations
 import random
 
 from tests.sim import scenario
+from tests.sim.ambush import behind_each
 from tests.sim.scenario import Happening, Made, Scenario
 
 LASTS_S = 150.0
-MEAN_PAUSE_S = 1.0
+MEAN_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Between two crashes: a cycle takes one to two seconds, a start a third of one."""
+JOURNALS_LOST = 0.15
+"""Share of storms: a new journal refuses what was ordered before it, and waits for a count."""
 FILL_EVERY_S = 15.0
 """24 items lie in a cabinet, and a storm sells about one a second."""
-A_VISIT = (("accept_board", 0.0), ("start_cabinet", 0.0), ("fill", 0.0), ("enable", 0.0),
+A_VISIT = (("accept_board", 0.0), ("recount", 0.0), ("fill", 0.0), ("enable", 0.0),
            ("enable", 0.4), ("enable", 0.7))  # fmt: skip
 """All three lanes sell again."""
+COPY_AT_S = 40.0
+"""A backup, for a journal that goes back."""
 STOPS = 0.1
 """Of the stops in order: each takes a daemon half a minute that was to crash in it."""
 SHORT_S = 2.0
@@ -28,11 +33,15 @@ SHORT_S = 2.0
 def storm(seed: int, layout: str | None = None) -> Scenario:
     chance = random.Random(f"storm/{seed}")
     where = layout or chance.choice(scenario.LAYOUTS)
-    happenings: list[Happening] = []
+    pause_s = chance.choice(MEAN_PAUSES_S)
+    happenings = behind_each(chance, where)
+    if chance.random() > JOURNALS_LOST:
+        happenings = [h for h in happenings if h.more["made"][0] != "lose_journal"]
+    happenings.append(Happening(COPY_AT_S, "copy_journal", {}))
     at = 0.5
     while at < LASTS_S:
         happenings += [Happening(round(at, 3), *made) for made in _gust(chance, where)]
-        at += chance.expovariate(1 / MEAN_PAUSE_S)
+        at += chance.expovariate(1 / pause_s)
     for number in range(1, int(LASTS_S / FILL_EVERY_S)):
         happenings += [
             Happening(number * FILL_EVERY_S, kind, {"which": which, "board": board, "lasts_s": 0.0})
@@ -41,7 +50,8 @@ def storm(seed: int, layout: str | None = None) -> Scenario:
         ]
     happenings.sort(key=lambda happening: happening.at)
     second_cycles, require_sync = chance.choice((0, 0, 0, 1)), chance.random() < 0.5
-    return Scenario(seed, where, second_cycles, require_sync, tuple(happenings))
+    parallel = chance.choice((1, 2))
+    return Scenario(seed, where, second_cycles, require_sync, parallel, tuple(happenings))
 
 
 def _gust(chance: random.Random, layout: str) -> list[Made]:
@@ -55,7 +65,7 @@ def _gust(chance: random.Random, layout: str) -> list[Made]:
         (scenario._faults, 0.5),
         (scenario._broker, 0.2),
         (scenario._hands, 0.03),
-        (scenario._disk, 0.1),
+        (scenario.disk, 0.1),
         (scenario._nonsense, 0.05),
     ):
         if chance.random() < share:

@@ -24,12 +24,13 @@ from firmware_sim.faults import Fault
 from firmware_sim.scenario import BoardSettings, LaneSettings
 from tests.disk.layer import Disk, Op, Where, is_preloaded, seed_sqlite
 from tests.sim import clocks, matrix, memories, rest
+from tests.sim.ambush import Ambushes
 from tests.sim.broker import Broker, ModelLink, Stored
 from tests.sim.clocks import WallClock
 from tests.sim.invariants import Judge
 from tests.sim.loops import START, SimLoop, Timeline
 from tests.sim.machine import Cable, Machine, fresh_directory
-from tests.sim.scenario import Scenario
+from tests.sim.scenario import Made, Scenario
 from tests.sim.settings import BAUDRATES, PLANS, settings_text
 from tests.system.platform_client import Message
 
@@ -97,6 +98,7 @@ class World:
         link = type("WorldLink", (ModelLink,), {"broker": self.broker})
         self.disk = self._disk(directory) if is_preloaded() else None
         self.machine = Machine(self.timeline, settings, self.cables, link, self.clock, self.disk)
+        self.ambushes = Ambushes(self._perform)
         self.judge = Judge(self)
         self.broker.on_publish = self._heard
         self.broker.on_acknowledged = self._acknowledged
@@ -184,15 +186,19 @@ class World:
         self.machine.boot()
         for happening in self.scenario.happenings:
             self._run_to(happening.at)
-            self.tell("*", str(happening)[13:])
-            act = ACTS.get(happening.kind)
-            if act is not None:
-                act(self, **happening.more)
-            else:
-                getattr(self, f"do_{happening.kind}")(**happening.more)
+            self._perform((happening.kind, happening.more))
         self._mend()
         self._rest()
         rest.last_word(self.judge)
+
+    def _perform(self, made: Made) -> None:
+        kind, more = made
+        self.tell("*", " ".join([kind, *(f"{name}={value}" for name, value in more.items())]))
+        act = ACTS.get(kind)
+        if act is not None:
+            act(self, **more)
+        else:
+            getattr(self, f"do_{kind}")(**more)
 
     def _run_to(self, at: float) -> None:
         limit = START + at
@@ -213,6 +219,7 @@ class World:
         """The world calms down: nothing is broken any more, and power, cable, broker are there."""
         self.tell("*", "everything is mended")
         self._disarm()
+        self.ambushes.lift()
         if self.disk is not None:
             self._mend_disk(self.disk)
         self.broker.weather = type(self.broker.weather)()
@@ -345,8 +352,14 @@ class World:
         if where == self._waits_for:
             self._waits_for = ""
 
+    def do_ambush(self, boundary: str, steps: int, made: Made) -> None:
+        self.ambushes.lay(boundary, steps, made)
+
     def _count_down(self, stepped: SimLoop) -> None:
-        if self._doom is None or self._waits_for or stepped is not self.machine.loop:
+        if stepped is not self.machine.loop:
+            return
+        self.ambushes.tick()
+        if self._doom is None or self._waits_for:
             return
         left, act = self._doom
         self._doom = (left - 1, act)
@@ -443,6 +456,7 @@ class World:
         started: bool | None = None,  # noqa: FBT001  (a scenario's own words)
         lane: int | None = None,
     ) -> None:
+        self.judge.matrix.trouble(matrix.FAULT_GROUPS[name])
         hit = self.boards[board]
         seconds = lasts_s if probability is None else None
         fault = Fault(
