@@ -40,6 +40,7 @@ from controller.service.server import start_service
 from controller.uplink.intake import IntakeSettings
 from controller.uplink.link import NO_SUBSCRIBERS, MqttSettings, TlsFiles
 from controller.uplink.messages import Payloads
+from controller.uplink.session import Witness
 from controller.uplink.uplink import Uplink
 from controller.view import View
 
@@ -372,15 +373,17 @@ class Daemon:
                 log.warning("prune_failed", extra={"fields": {"error": str(trouble)}})
             await self._clock.sleep(PRUNE_EVERY_S)
 
-    async def _retained_state(self, journal: int | None, last_seq: int | None) -> None:
+    async def _retained_state(self, told: Witness) -> None:
         """P13: another journal's state, or a later one of ours, tells of lost memory."""
-        if journal is None:
+        if told.journal is None:
             return
-        if not self._journal.is_restored(journal, last_seq or 0):
+        if not self._journal.is_restored(
+            told.journal, told.last_seq or 0, told.last_event_seq or 0
+        ):
             return
         log.error(
             "journal_lost_or_restored",
-            extra={"fields": {"theirs": journal, "ours": self._journal.birth}},
+            extra={"fields": {"theirs": told.journal, "ours": self._journal.birth}},
         )
         await self._journal.rebirth("retained_state")
         await self.dispenser.floor.refresh()

@@ -69,6 +69,7 @@ class View:
             "boot_id": self._boot,
             "journal": self._journal.birth,
             "last_seq": self._journal.last_seq,
+            "last_event_seq": self._journal.last_event_seq,
             "since": iso_ms(self.since),
             "version": __version__,
             "boards": {

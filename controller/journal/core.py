@@ -45,6 +45,8 @@ class Core:
         reserve: Reserve,
     ) -> None:
         self._counters = found.counters
+        self._found = found.counters
+        """As the start found them: what the retained state is compared with."""
         self._births = found.births
         self._files = files
         self._lock = lock
@@ -96,10 +98,13 @@ class Core:
 
     def _note_start(self, tx: Transaction, found: Found, stop: str) -> None:
         tx.set(clean=0, boot=self._boot)
-        if self.believed and tx.counters.birth is None:
+        birth = tx.counters.birth
+        if birth is not None and birth < max(self._births, default=0):
+            self._begin_anew(tx, "marker", believed=self.believed)
+        elif birth is not None and birth not in self._births:
+            self._mark(birth)
+        if self.believed:
             self._take_birth(tx)
-        elif tx.counters.birth is not None and tx.counters.birth not in self._births:
-            self._mark(tx.counters.birth)
         if not found.first:
             rebooted = found.counters.boot not in ("", self._boot)
             events.raise_event(tx, "restart", {"last_stop": stop, "rebooted": rebooted})
@@ -163,6 +168,11 @@ class Core:
         return self._counters.seq
 
     @property
+    def last_event_seq(self) -> int:
+        """Of the newest event; each start after the first raises one."""
+        return self._counters.event_seq
+
+    @property
     def newest_time(self) -> float:
         """The newest wall time that was written under a believed clock; 0 when none was. Births
         are such times, and the marker keeps them when the journal is lost."""
@@ -192,15 +202,18 @@ class Core:
             await self._write(self._take_birth)
         return self.birth is not None
 
-    def is_restored(self, journal: int, last_seq: int) -> bool:
+    def is_restored(self, journal: int, last_seq: int, last_event_seq: int) -> bool:
         """Whether the retained state tells of a life of this machine that we do not remember:
-        a journal that is none of ours, or ours with messages that we never wrote."""
+        a journal that is none of ours, or ours with messages that were not in it at the start.
+
+        What this run wrote itself does not count: a copy that was put back writes on, and would
+        catch up with what it forgot. The events tell of a life that ended without a farewell:
+        its will has the `last_seq` of its connect, and a younger event than the copy, for each
+        start raises one.
+        """
         if journal == self.birth:
-            return last_seq > self.last_seq
-        # A birth of ours, but a later one: this copy is from before it. The marker alone proves
-        # nothing, for it may name a birth that was never used.
-        later = self.birth is not None and journal > self.birth
-        return later or journal not in self._births
+            return last_seq > self._found.seq or last_event_seq > self._found.event_seq
+        return journal not in self._births
 
     async def rebirth(self, reason: str) -> None:
         """An older copy is in use: new birth, bound with skew, seq from 1, stock unconfirmed.
@@ -208,24 +221,22 @@ class Core:
         While the clock is not believed the birth is None afterwards, and `believe` gives it.
         """
         believed = self.believed
+        await self._write(lambda tx: self._begin_anew(tx, reason, believed=believed))
 
-        def work(tx: Transaction) -> None:
-            old = tx.counters.birth
-            tx.set(doubted=1, birth=None, bound=None, seq=0)
-            if believed:
-                self._take_birth(tx)
-            lanes.unconfirm(tx)
-            detail = {"reason": storable(reason), "was": old, "is": tx.counters.birth}
-            events.raise_event(tx, "journal_restored", detail)
-            log.critical("journal_restored", extra={"fields": detail})
+    def _begin_anew(self, tx: Transaction, reason: str, *, believed: bool) -> None:
+        old = tx.counters.birth
+        tx.set(doubted=1, birth=None, bound=None, seq=0)
+        if believed:
+            self._take_birth(tx, older=old)
+        lanes.unconfirm(tx)
+        detail = {"reason": storable(reason), "was": old, "is": tx.counters.birth}
+        events.raise_event(tx, "journal_restored", detail)
+        log.critical("journal_restored", extra={"fields": detail})
 
-        await self._write(work)
-
-    def _take_birth(self, tx: Transaction) -> None:
+    def _take_birth(self, tx: Transaction, older: int | None = None) -> None:
         if tx.counters.birth is not None:
             return
-        older = [*self._births, *([self.birth] if self.birth else [])]
-        birth = max([int(tx.at), *(known + 1 for known in older)])
+        birth = max(int(tx.at), *(known + 1 for known in (*self._births, older or 0)))
         skew = math.ceil(self._skew_s) if tx.counters.doubted else 0
         tx.set(birth=birth, bound=birth + skew)
         self._mark(birth)

@@ -145,6 +145,7 @@ class StateMessage(Outgoing):
     boot_id: str
     journal: int | None
     last_seq: int | None
+    last_event_seq: int = Field(description="of the newest event; in the will as at connect")
     since: str = Field(description="when this run of the program began")
     version: str
     boards: dict[str, Any]

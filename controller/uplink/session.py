@@ -19,7 +19,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from controller.dispensing.interfaces import Clock
@@ -82,13 +82,23 @@ REMEMBERED_FAILURES = 64
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """How far this machine's memory went, by its own retained `state` (P13); None for what is
+    not there or makes no sense."""
+
+    journal: int | None = None
+    last_seq: int | None = None
+    last_event_seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Handlers:
-    """Who takes what arrives; `retained_state` gets (journal, last_seq) before any command."""
+    """Who takes what arrives; `retained_state` gets what our own said, before any command."""
 
     dispense: Callable[[bytes | None, bool], Awaitable[Disposition]]
     cancel: Callable[[bytes | None, bool], Awaitable[Disposition]]
     request: Callable[[Inbound], Awaitable[None]]
-    retained_state: Callable[[int | None, int | None], Awaitable[None]]
+    retained_state: Callable[[Witness], Awaitable[None]]
 
 
 class Session:
@@ -321,14 +331,14 @@ class Session:
             codes = await link.subscribe((self._state_topic,), qos=0)
         if max(codes) >= FAILURE:
             say(logging.WARNING, "own_state_unreadable", remedy="allow reading it in the ACL")
-        journal, last_seq = None, None
+        witness = Witness()
         with contextlib.suppress(TimeoutError):
             async with self._clock.timeout(self.pace.retained_state_wait_s):
-                journal, last_seq = _place(await self._retained)
+                witness = _witness(await self._retained)
         link.unsubscribe(self._state_topic)
         while True:
             try:
-                await handlers.retained_state(journal, last_seq)
+                await handlers.retained_state(witness)
             except ControllerError as error:
                 say(logging.ERROR, "retained_state_not_adopted", why=str(error))
                 await self._clock.sleep(self.pace.adoption_retry_s)
@@ -426,15 +436,17 @@ class Session:
             self._acknowledge(message)
 
 
-def _place(payload: bytes) -> tuple[int | None, int | None]:
-    """(journal, last_seq) of a retained state; None for what is not there or makes no sense."""
+def _witness(payload: bytes) -> Witness:
     try:
         value = read_object(payload)
     except BadJson:
-        return None, None
-    place = (value.get("journal"), value.get("last_seq"))
-    journal, last_seq = (
-        item if isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**63 else None
-        for item in place
+        return Witness()
+    told = (value.get(field.name) for field in fields(Witness))
+    return Witness(
+        *(
+            item
+            if isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**63
+            else None
+            for item in told
+        )
     )
-    return journal, last_seq

@@ -17,7 +17,7 @@ from controller.uplink.messages import Payloads
 from controller.uplink.outbox import TOPICS, pumps
 from controller.uplink.presence import MachineView, beat, show_state
 from controller.uplink.requests import Reports, Requests
-from controller.uplink.session import USUAL_PACE, Handlers, Pace, Session
+from controller.uplink.session import USUAL_PACE, Handlers, Pace, Session, Witness
 
 FAREWELL_S = 3.0
 """How long a leaving machine waits for the broker to take its last `state`."""
@@ -37,11 +37,11 @@ class Uplink:
         outbox: Outbox,
         reports: Reports,
         view: MachineView,
-        on_retained_state: Callable[[int | None, int | None], Awaitable[None]],
+        on_retained_state: Callable[[Witness], Awaitable[None]],
         pace: Pace = USUAL_PACE,
     ) -> None:
-        """`on_retained_state` gets (journal, last_seq) of our own retained state, both None
-        where there was none, before the first command is handled (P13)."""
+        """`on_retained_state` gets what our own retained state said, all None where there was
+        none, before the first command is handled (P13)."""
         self._clock = clock
         self._view = view
         self._payloads = Payloads(settings.machine_no)

@@ -27,6 +27,7 @@ from .conftest import (
     Bench,
     accepted,
     cabinet,
+    ending,
     intent,
     make_order,
     one_cycle,
@@ -148,15 +149,13 @@ async def test_a_restored_copy_is_found_and_takes_a_new_birth(bench: Bench) -> N
     opened = await one_cycle(journal, job.ref, DELIVERED)
     birth, seq = journal.birth, journal.last_seq
     assert birth is not None
-    assert not journal.is_restored(birth, seq)
-    assert journal.is_restored(birth, seq + 1)
-    assert journal.is_restored(birth + 7, 0)
+    assert journal.is_restored(birth + 7, 0, 0)
     before = [row.payload for row in await journal.oldest("result", 9)]
     await journal.rebirth("retained state has a greater seq")
     assert journal.birth == birth + 1
     assert journal.bound == birth + 1 + 30
     assert journal.last_seq == 0
-    assert not journal.is_restored(birth, seq + 99), "an earlier birth of our own"
+    assert not journal.is_restored(birth, seq + 99, 99), "an earlier birth of our own"
     assert [row.payload for row in await journal.oldest("result", 9)] == before
     assert await journal.stopped_cabinets() == {"A": "stock_unconfirmed"}
     with pytest.raises(Refused, match="A1, A2"):
@@ -214,7 +213,7 @@ async def test_a_restored_copy_under_a_clock_that_is_not_believed(bench: Bench) 
     assert journal.birth == int(NOW)
     await journal.rebirth("retained_state")
     assert (journal.birth, journal.bound) == (None, None)
-    assert not journal.is_restored(int(NOW), 99), "asked again, it is our own earlier birth"
+    assert not journal.is_restored(int(NOW), 99, 99), "asked again, it is our own earlier birth"
     refused = await journal.accept(make_order(2, issued_at=NOW + 500), PLAN)
     assert getattr(refused, "code", None) is Code.CLOCK_UNSET
     bench.crash()
@@ -222,6 +221,98 @@ async def test_a_restored_copy_under_a_clock_that_is_not_believed(bench: Bench) 
     bench.clock.now = NOW + 600
     journal, opening = bench.open()
     assert (opening.birth, opening.bound) == (int(NOW) + 600, int(NOW) + 630)
+
+
+async def copied_and_used(bench: Bench) -> tuple[int, int, int]:
+    """A copy of the stopped journal is taken, an order follows, and the copy is put back: what
+    the machine's last will said of the life that is forgotten, as at its connect."""
+    journal = await bench.ready(cabinet(lanes=2))
+    (job,) = await accepted(journal, make_order(1))
+    await one_cycle(journal, job.ref, DELIVERED)
+    (waits,) = await accepted(journal, make_order(2))
+    await journal.close()
+    copy = {path.name: path.read_bytes() for path in bench.folder.iterdir() if path.is_file()}
+    journal, _ = bench.open()
+    will = (journal.birth or 0, journal.last_seq, journal.last_event_seq)
+    await one_cycle(journal, waits.ref, DELIVERED)
+    bench.crash()
+    for path in bench.folder.iterdir():
+        path.unlink()
+    for name, content in copy.items():
+        (bench.folder / name).write_bytes(content)
+    return will
+
+
+async def test_p13_a_will_that_spoke_for_a_crashed_life_finds_the_copy(bench: Bench) -> None:
+    """Its last_seq is no greater than the copy's; that its start is unknown here tells it."""
+    will = await copied_and_used(bench)
+    journal, _ = bench.open()
+    assert will[:2] == (journal.birth, journal.last_seq)
+    assert journal.is_restored(*will)
+
+
+async def test_p13_a_copy_that_writes_on_does_not_catch_up_with_what_it_forgot(
+    bench: Bench,
+) -> None:
+    """Units that wait in it end before the broker is there: seq and event_seq grow past the will's,
+    and past what the lost life said."""
+    birth, seq, event_seq = await copied_and_used(bench)
+    journal, _ = bench.open()
+    for number in range(3, 9):
+        await accepted(journal, make_order(number))
+        await journal.event("eye", {"level": "blocked"})
+    assert journal.last_seq > seq + 1
+    assert journal.is_restored(birth, seq + 1, 0)
+    assert journal.is_restored(birth, 0, event_seq)
+
+
+async def test_p13_what_an_orderly_or_a_crashed_life_said_is_remembered_by_the_next(
+    bench: Bench,
+) -> None:
+    for number, end in enumerate(("clean", "crash"), start=1):
+        journal, _ = bench.open()
+        await journal.sync_lanes([cabinet()])
+        (job,) = await accepted(journal, make_order(number))
+        await one_cycle(journal, job.ref, DELIVERED)
+        said = (journal.birth or 0, journal.last_seq, journal.last_event_seq)
+        if end == "clean":
+            await journal.close()
+        else:
+            bench.crash()
+        journal, _ = bench.open()
+        assert not journal.is_restored(*said)
+        bench.crash()
+
+
+@pytest.mark.parametrize("believed", [True, False])
+async def test_p13_a_journal_older_than_its_marker_is_found_without_a_broker(
+    bench: Bench, *, believed: bool
+) -> None:
+    """journal.db alone was put back from before an earlier restoring: its birth is not the
+    newest."""
+    journal = await bench.ready(cabinet(lanes=2))
+    (job,) = await accepted(journal, make_order())
+    opened = await journal.open_cycle(intent(job.ref))
+    await journal.close_cycle(opened.cycle_id, ending(DELIVERED))
+    await journal.close()
+    copy = bench.database.read_bytes()
+    journal, _ = bench.open()
+    bench.clock.now += 1_000
+    await journal.rebirth("retained_state")
+    second = journal.birth or 0
+    await journal.close()
+    bench.database.write_bytes(copy)
+    bench.clock.believes = believed
+    journal, opening = bench.open()
+    assert await journal.stopped_cabinets() == {"A": "stock_unconfirmed"}
+    assert "journal_restored" in [e["kind"] for e in await unsent(journal, "event")]
+    bench.clock.believes = True
+    assert await journal.believe()
+    assert journal.birth == second + 1
+    assert journal.bound == second + 31
+    refused = await journal.accept(make_order(2, issued_at=second), PLAN)
+    assert getattr(refused, "code", None) is Code.JOURNAL_RESET
+    assert not opening.lost
 
 
 # ------------------------------------------------------------------ lost and damaged
@@ -240,7 +331,7 @@ async def test_a_missing_journal_where_the_marker_says_there_was_one(bench: Benc
     with pytest.raises(Refused, match="nobody counted"):
         await journal.start_cabinet("A", "tech")
     assert [e["kind"] for e in await unsent(journal, "event")][:2] == ["restart", "journal_lost"]
-    assert not journal.is_restored(int(NOW), 10_000), "the lost one was ours"
+    assert not journal.is_restored(int(NOW), 10_000, 10_000), "the lost one was ours"
     assert read_births(Files(bench.folder)) == [int(NOW), int(NOW) + 60]
     set_aside = list(bench.folder.glob("journal-*.db-wal"))
     assert set_aside, "the log that lay alone is kept"

@@ -86,7 +86,9 @@ def test_a_damaged_journal_is_set_aside_and_never_deleted(site: Site, where: str
     assert Path(status["set_aside"]).read_bytes().count(b"\xa5" * 512)
 
 
-def test_a_restored_copy_is_found_by_the_retained_state(site: Site) -> None:
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+def test_a_restored_copy_is_found_by_the_retained_state(site: Site, end: str) -> None:
+    """Whether the forgotten life said goodbye, or its last will spoke for it."""
     state = site.directory / "state"
     site.platform.dispense(4, ONE)
     site.platform.wait_order(4, "finished")
@@ -97,7 +99,7 @@ def test_a_restored_copy_is_found_by_the_retained_state(site: Site) -> None:
     command = site.platform.dispense(5, ONE)
     site.platform.wait_order(5, "finished")
     site.wait_rest()
-    site.daemon.terminate()
+    getattr(site.daemon, end)()
     shutil.rmtree(state)
     shutil.copytree(site.directory / "copy", state)
     later_than(old)

@@ -34,7 +34,7 @@ from controller.uplink.intake import IntakeSettings
 from controller.uplink.link import MqttSettings
 from controller.uplink.messages import Payloads
 from controller.uplink.requests import StoredMessage
-from controller.uplink.session import Pace
+from controller.uplink.session import Pace, Witness
 from controller.uplink.uplink import Uplink
 
 MACHINE = "16327129"
@@ -366,6 +366,7 @@ class View:
             "boot_id": "b",
             "journal": self.journal.birth,
             "last_seq": self.journal.seq,
+            "last_event_seq": 0,
             "since": "2026-11-23T09:30:00.000Z",
             "version": "1.0.0",
             "boards": {"main": {"up": True}},
@@ -390,7 +391,7 @@ class Machine:
     view: View
     uplink: Uplink
     task: asyncio.Task[None]
-    adopted: list[tuple[int | None, int | None]]
+    adopted: list[Witness]
 
     async def stop(self) -> None:
         self.task.cancel()
@@ -409,7 +410,7 @@ async def build(broker: Broker) -> AsyncIterator[Build]:
         *,
         journal: MemoryJournal | None = None,
         wall: Callable[[], float] = lambda: 2_000.0,
-        adopt: Callable[[int | None, int | None], Awaitable[None]] | None = None,
+        adopt: Callable[[Witness], Awaitable[None]] | None = None,
         pace: dict[str, Any] | None = None,
         real: Any = None,
         real_desk: Any = None,
@@ -417,12 +418,12 @@ async def build(broker: Broker) -> AsyncIterator[Build]:
     ) -> Machine:
         journal = journal or MemoryJournal()
         desk, view = Desk(journal), View(journal)
-        adopted: list[tuple[int | None, int | None]] = []
+        adopted: list[Witness] = []
 
-        async def on_retained_state(birth: int | None, last_seq: int | None) -> None:
+        async def on_retained_state(told: Witness) -> None:
             if adopt is not None:
-                await adopt(birth, last_seq)
-            adopted.append((birth, last_seq))
+                await adopt(told)
+            adopted.append(told)
 
         named: dict[str, Any] = {"machine_no": MACHINE, "host": "127.0.0.1", "port": broker.port}
         mqtt_settings = MqttSettings(**(named | settings))

@@ -11,7 +11,7 @@ import sys
 from controller.clock import LoopClock
 from controller.uplink.intake import Disposition
 from controller.uplink.link import Inbound, MqttSettings
-from controller.uplink.session import Handlers, Pace, Session
+from controller.uplink.session import Handlers, Pace, Session, Witness
 from tests.uplink.conftest import MACHINE
 
 
@@ -29,7 +29,7 @@ async def main(port: int, protocol: str) -> None:
     async def request(_message: Inbound) -> None:
         return
 
-    async def adopt(_journal: int | None, _last_seq: int | None) -> None:
+    async def adopt(_told: Witness) -> None:
         print("ready", flush=True)
 
     await session.run(Handlers(hold, hold, request, adopt))

@@ -15,6 +15,7 @@ from paho.mqtt.properties import Properties
 from controller.errors import JournalUnwritable
 from controller.model import Order, OrderKey, OrderStatus
 from controller.uplink.link import Link
+from controller.uplink.session import Witness
 from tests.uplink.conftest import (
     MACHINE,
     ROOT,
@@ -135,14 +136,15 @@ async def test_our_own_retained_state_is_read_before_any_command(
     session = build()
     await ready(session)
     await session.stop()  # leaves a persistent session, and its own state in its place
-    platform.send("state", {"journal": 900, "last_seq": 4711}, retain=True)
+    witness = {"journal": 900, "last_seq": 4711, "last_event_seq": 17}
+    platform.send("state", witness, retain=True)
     platform.send("dispense", command(5))
     order: list[str] = []
     hold = asyncio.Event()
 
-    async def adopt(journal: int | None, last_seq: int | None) -> None:
+    async def adopt(told: Witness) -> None:
         await hold.wait()
-        order.append(f"adopted {journal} {last_seq}")
+        order.append(f"adopted {told.journal} {told.last_seq} {told.last_event_seq}")
 
     async def note(_order: Order) -> None:
         order.append("command")
@@ -154,7 +156,7 @@ async def test_our_own_retained_state_is_read_before_any_command(
     assert not again.uplink.session._ready
     hold.set()
     await until(lambda: again.desk.submitted)
-    assert order == ["adopted 900 4711", "command"]
+    assert order == ["adopted 900 4711 17", "command"]
 
 
 @pytest.mark.parametrize("parting", ["cut", "leave"])
@@ -167,7 +169,7 @@ async def test_what_the_retained_state_said_survives_until_it_was_adopted(
     platform.send("state", witness, retain=True)
     told = asyncio.Event()
 
-    async def full(_journal: int | None, _last_seq: int | None) -> None:
+    async def full(_told: Witness) -> None:
         told.set()
         raise JournalUnwritable("no space left; free some")
 
@@ -185,7 +187,7 @@ async def test_what_the_retained_state_said_survives_until_it_was_adopted(
     await machine.stop()
     again = build(journal=machine.journal)
     await ready(again)
-    assert again.adopted == [(900, 4711)]
+    assert again.adopted == [Witness(900, 4711)]
 
 
 async def test_a_request_is_answered_once_although_it_was_brought_twice(
@@ -198,7 +200,7 @@ async def test_a_request_is_answered_once_although_it_was_brought_twice(
     platform.send("request/status", {})
     hold = asyncio.Event()
 
-    async def adopt(_journal: int | None, _last_seq: int | None) -> None:
+    async def adopt(_told: Witness) -> None:
         await hold.wait()
 
     again = build(adopt=adopt)
@@ -217,7 +219,7 @@ async def test_without_a_retained_state_commands_do_not_wait_for_ever(
     machine = build()
     platform.send("dispense", command(5))
     await ready(machine)
-    assert machine.adopted == [(None, None)]
+    assert machine.adopted == [Witness()]
 
 
 async def test_a_retained_state_of_nonsense_counts_as_none(
@@ -227,7 +229,7 @@ async def test_a_retained_state_of_nonsense_counts_as_none(
     platform.send("state", b"\xff{{{", retain=True)
     machine = build()
     await ready(machine)
-    assert machine.adopted == [(None, None)]
+    assert machine.adopted == [Witness()]
 
 
 @VERSIONS
