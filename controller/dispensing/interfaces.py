@@ -253,8 +253,9 @@ class BoardDesk(Protocol):
         """The link is usable, or gone."""
         ...
 
-    async def recorded(self, cycle_id: int, finding: Finding, raw: Mapping[str, Any]) -> None:
-        """A record that the board kept, of a cycle that no stream is open for."""
+    async def recorded(self, cycle_id: int, finding: Finding, raw: Mapping[str, Any]) -> bool:
+        """A record that the board kept, of a cycle that no stream is open for. False: the board
+        must go on keeping it, and is asked for it again."""
         ...
 
     async def notice(self, notice: Notice, key: str | None = None) -> None:

@@ -329,9 +329,11 @@ class Station:
         except JournalUnwritable:
             return  # worth a line in the log, not worth stopping a board
 
-    async def recorded(self, cycle_id: int, finding: Finding, raw: Mapping[str, Any]) -> None:
+    async def recorded(self, cycle_id: int, finding: Finding, raw: Mapping[str, Any]) -> bool:
+        if self.out_of_service == SWAPPED:
+            return False  # another machine's, as long as nobody said that it is ours now
         cycle = await self._journal.cycle(cycle_id)
-        if cycle is None:
+        if cycle is None or self._of_another_memory(cycle):
             detail = {"board": self.board.name, "cycle_id": cycle_id, "record": dict(raw)}
             key = f"foreign:{self.board.name}:{cycle_id}"
             await self._journal.event("foreign_record", detail, key)
@@ -344,6 +346,13 @@ class Station:
             if self.quarantine is not None and self.quarantine.cycle.cycle_id == cycle_id:
                 self.quarantine = None
         self._bell.ring()
+        return True
+
+    def _of_another_memory(self, cycle: OpenCycle) -> bool:
+        """It was driven on a board that was swapped since: the record under its id is not its."""
+        driven = cycle.ticket.get("memory_id")
+        now = self.identity.memory_id if self.identity is not None else None
+        return None not in (driven, now) and driven != now
 
     async def notice(self, notice: Notice, key: str | None = None) -> None:
         name = self.board.name

@@ -127,10 +127,11 @@ class NotebookDesk:
         (self.up if up else self.down).set()
         (self.down if up else self.up).clear()
 
-    async def recorded(self, cycle_id: int, finding: Finding, raw: Mapping[str, Any]) -> None:
+    async def recorded(self, cycle_id: int, finding: Finding, raw: Mapping[str, Any]) -> bool:
         self._check()
         self.records.append((cycle_id, finding))
         self.order.append("recorded")
+        return True
 
     async def notice(self, notice: Notice, key: str | None = None) -> None:
         self._check()

@@ -115,13 +115,13 @@ class World:
         )
 
 
-def emulated(cabinet: Cabinet) -> EmulatedBoard:
+def emulated(cabinet: Cabinet, seed: int = 1) -> EmulatedBoard:
     lanes = tuple(
         LaneSettings(number=lane.number, kind=cabinet.kind.value, goods=lane.initial_stock)
         for lane in cabinet.lanes
     )
     settings = BoardSettings(
-        protocol=PROTOCOLS[cabinet.board], name=cabinet.board, seed=1, lane=lanes
+        protocol=PROTOCOLS[cabinet.board], name=cabinet.board, seed=seed, lane=lanes
     )
     return build_board(settings, wall=virtual_wall)
 

@@ -76,6 +76,8 @@ class Stream:
     """`Ended` was yielded: the record belongs to the heart until it releases it."""
     disputed: bool = False
     """The record under this id is never read as this cycle's (rule 1)."""
+    elsewhere: bool = False
+    """It ended without its board, which went: nothing of it is to be released here."""
 
 
 class Owner(Protocol):
@@ -205,7 +207,7 @@ async def recall_cycle(
             await _rest(stream, clock, 0.0 if owner.session is None else POLL_S)
             continue
         if isinstance(look.event, Ended):
-            stream.ended = True
+            stream.ended, stream.elsewhere = True, look.elsewhere
             yield look.event
             return
         if look.event is not None and not moving:
@@ -223,19 +225,23 @@ class _Look:
     pause_s: float = POLL_S
     frame_dead: bool = False
     """The board's clock is past the drive frame's *not after*: a further `unknown id` is final."""
+    elsewhere: bool = False
+    """Not the board that was driven: what it has under this id is another cycle's."""
 
 
 async def _look(
     session: Session, order: DriveOrder, ticket: Ticket, *, frame_dead: bool, accepted: bool
 ) -> _Look:
     record = await session.result(order.cycle_id)
+    if not _same_memory(session, ticket):
+        return _Look(_ended(record, FORGOT), elsewhere=True)
     match record.state:
         case RecordState.DONE | RecordState.INTERRUPTED:
             return _Look(_ended(record, finding_of(record, watch_eye=order.watch_eye)))
         case RecordState.RUNNING:
             return _Look(Moving(frame=encode(record, 0)))
         case RecordState.UNKNOWN_ID:
-            if accepted or not _same_memory(session, ticket):
+            if accepted:
                 return _Look(_ended(record, FORGOT))
             if frame_dead:
                 return _Look(_ended(record, NOT_STARTED))

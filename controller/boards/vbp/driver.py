@@ -9,7 +9,7 @@ lost line: reopen, HELLO, and the open streams ask for their records.
 Who releases a record. An id with an open stream belongs to that stream, and
 after its `Ended` to the heart, which calls `release` when the outcome is
 durable. Everything else that LIST_OPEN shows goes to `desk.recorded`, and is
-released when that has returned.
+released when that has returned True.
 """
 
 from __future__ import annotations
@@ -140,6 +140,8 @@ class VbpBoard:
         self._to_release: OrderedDict[int, None] = OrderedDict()
         self._disputed: OrderedDict[int, None] = OrderedDict()
         """Ids whose record is another cycle's, though our journal has the id too (rule 1)."""
+        self._elsewhere: OrderedDict[int, None] = OrderedDict()
+        """Ids whose record, if there is one, went with another board."""
         self._known_events: OrderedDict[str, None] = OrderedDict()
         self._late = LateDrops()
         self._late_held: OrderedDict[int, Event] = OrderedDict()
@@ -233,6 +235,10 @@ class VbpBoard:
     async def release(self, cycle_id: int) -> None:
         self._resting.pop(cycle_id, None)
         self._reported.pop(cycle_id, None)
+        if cycle_id in self._elsewhere:
+            del self._elsewhere[cycle_id]
+            self._look_for_records()
+            return
         if cycle_id in self._disputed:
             self._look_for_records()  # nobody has read it yet (rule 4)
             return
@@ -284,6 +290,8 @@ class VbpBoard:
                 del self._streams[cycle_id]
             if stream.disputed:
                 remember(self._disputed, cycle_id)
+            if stream.elsewhere:
+                remember(self._elsewhere, cycle_id)
             rest_until = float("inf") if stream.ended else self._clock.monotonic() + STREAM_GRACE_S
             remember(self._resting, cycle_id, rest_until)
 
@@ -453,27 +461,31 @@ class VbpBoard:
                     continue
                 newest = next(reversed(self._watched.values()), True)
                 watched = self._watched.get(cycle_id, newest) or record.drop != Drop.NOT_WATCHED
-                await self._report(desk, cycle_id, finding_of(record, watch_eye=watched))
                 tried.add(cycle_id)
+                if not await self._report(desk, cycle_id, finding_of(record, watch_eye=watched)):
+                    waiting = True
+                    continue
                 await self._release_one(session, cycle_id)
                 handed += 1
             if not handed:
                 return waiting
 
-    async def _report(self, desk: BoardDesk, cycle_id: int, finding: Finding) -> None:
-        """Durable when it returns."""
+    async def _report(self, desk: BoardDesk, cycle_id: int, finding: Finding) -> bool:
+        """Durable when it returns True; False: the board keeps it."""
         if cycle_id in self._disputed:
             detail = {"cycle_id": cycle_id, "record": finding.raw}
             key = f"foreign:{self.name}:{cycle_id}"
             await desk.notice(BoardNote("foreign_record", detail), key)
-            return
+            return True
         remember(self._reported, cycle_id, finding)
         self._late.read(cycle_id, finding.drops)
+        taken = False
         try:
-            await desk.recorded(cycle_id, finding, finding.raw)
-        except JournalError:
-            self._reported.pop(cycle_id, None)
-            raise
+            taken = await desk.recorded(cycle_id, finding, finding.raw)
+        finally:
+            if not taken:
+                self._reported.pop(cycle_id, None)
+        return taken
 
     def _belongs_to_heart(self, cycle_id: int) -> bool:
         if cycle_id in self._streams or cycle_id in self._to_release:

@@ -1,0 +1,388 @@
+"""The corners of docs/decisions, in virtual time, with the ledger of the emulated boards as judge.
+
+Late falls, falls that nobody watched, repeated commands, a swapped board, two items in one cycle,
+an eye that fails in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmware_sim.board import EmulatedBoard
+from tests.virtual.test_heart import drives, fault, outcomes, play
+from tests.virtual.world import SPIRAL, TRACK, World, emulated, world
+from tests.virtual_time import run_virtual, virtual_wall
+
+SENSED = replace(SPIRAL, drop_sensor=True, cycle_timeout_s=90.0, drop_wait_ms=3_000)
+"""An XY cabinet whose board watches a light eye."""
+
+
+def events(machine: World, kind: str) -> list[dict[str, Any]]:
+    return [event["detail"] for event in machine.of("event") if event["kind"] == kind]
+
+
+async def lane(machine: World, channel: str) -> Any:
+    await machine.dispenser.floor.refresh()
+    return machine.dispenser.floor.lanes[channel]
+
+
+async def first_drive(machine: World, board: str) -> None:
+    while not drives(machine, board):
+        await asyncio.sleep(0.01)
+
+
+# ------------------------------------------------------------------ a fall after `not_delivered`
+
+
+@pytest.mark.parametrize(("delay_ms", "counts"), [(25_000, True), (40_000, False)])
+def test_p2_a_late_fall_counts_within_its_window_only(
+    tmp_path: Path, delay_ms: int, *, counts: bool
+) -> None:
+    async def story(machine: World) -> None:
+        fault(machine, "main", "late_drop", lane=2, cycle=1, delay_ms=delay_ms)
+        await machine.order(1, (122, 1))
+        await machine.rest()
+        await asyncio.sleep(60)
+        assert machine.fell() == 1
+        revised = [("delivered", None)] if counts else []
+        assert outcomes(machine, 1) == [("not_delivered", "no_drop"), *revised]
+        assert [event["revised"] for event in events(machine, "late_drop")] == [counts]
+        assert drives(machine, "main") == 1
+        finished = [o["delivered"] for o in machine.of("order", 1) if o["status"] == "finished"]
+        assert finished == ([0, 1] if counts else [0])
+        assert (await lane(machine, "A2")).gone == int(counts)
+
+    play(tmp_path, story)
+
+
+def test_p2_a_late_fall_after_the_boards_next_cycle_is_only_an_event(tmp_path: Path) -> None:
+    """From then on it may be the other cycle's item: nobody is charged for it."""
+
+    async def story(machine: World) -> None:
+        fault(machine, "main", "late_drop", lane=2, cycle=1, delay_ms=15_000)
+        await machine.order(1, (122, 1))
+        await machine.rest()
+        await machine.order(2, (121, 1))
+        await machine.rest()
+        await asyncio.sleep(60)
+        assert machine.fell() == 2
+        assert outcomes(machine, 1) == [("not_delivered", "no_drop")]
+        assert outcomes(machine, 2) == [("delivered", None)]
+        assert [event["revised"] for event in events(machine, "late_drop")] == [False]
+
+    play(tmp_path, story)
+
+
+# ------------------------------------------------------------------ while the daemon is down
+
+
+@pytest.mark.parametrize(("board", "product"), [("main", 121), ("side", 221)])
+def test_p11_an_item_that_falls_while_the_daemon_is_down(
+    tmp_path: Path, board: str, product: int
+) -> None:
+    """A board that remembers is asked and its customer charged; one that forgets can't be."""
+
+    async def main() -> None:
+        async with world(tmp_path) as machine:
+            await machine.order(1, (product, 1))
+            await first_drive(machine, board)
+            boards = machine.boards
+            assert machine.fell() == 0
+        await asyncio.sleep(20)
+        async with world(tmp_path, boards=boards) as machine:
+            assert machine.fell() == 1
+            await machine.rest()
+            remembers = board == "main"
+            expected = ("delivered", None) if remembers else ("unknown", "no_answer")
+            assert outcomes(machine, 1) == [expected]
+            channel = await lane(machine, "A1" if remembers else "B1")
+            assert (channel.stock, channel.gone, channel.uncertain) == (
+                (7, 1, 0) if remembers else (7, 0, 1)
+            )
+            assert drives(machine, board) == 1
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize(("delay_ms", "counts"), [(20_000, True), (40_000, False)])
+def test_p2_a_late_fall_while_the_daemon_is_down_is_told_when_it_is_back(
+    tmp_path: Path, delay_ms: int, *, counts: bool
+) -> None:
+    """The board keeps the event until it is acknowledged, and says how late the fall was: how
+    long the daemon was away does not matter."""
+
+    async def main() -> None:
+        async with world(tmp_path) as machine:
+            fault(machine, "main", "late_drop", lane=2, cycle=1, delay_ms=delay_ms)
+            await machine.order(1, (122, 1))
+            await machine.rest()
+            assert outcomes(machine, 1) == [("not_delivered", "no_drop")]
+            assert machine.fell() == 0
+            boards = machine.boards
+        await asyncio.sleep(3_600)
+        async with world(tmp_path, boards=boards) as machine:
+            assert machine.fell() == 1
+            await asyncio.sleep(5)
+            await machine.rest()
+            assert outcomes(machine, 1) == ([("delivered", None)] if counts else [])
+            assert [event["revised"] for event in events(machine, "late_drop")] == [counts]
+            assert drives(machine, "main") == 1
+
+    run_virtual(main)
+
+
+# ------------------------------------------------------------------ the same order twice
+
+
+def test_p8_one_order_in_two_sessions_of_a_broker_without_memory_is_one_execution(
+    tmp_path: Path,
+) -> None:
+    """No packet id and no duplicate flag tells it: the platform sends the order anew to a broker
+    that knows neither it nor us. It comes while the first waits, runs, is done, and to the next
+    daemon, with other times."""
+
+    async def main() -> None:
+        def command(age_s: int = 0) -> bytes:
+            now = int(virtual_wall()) - age_s
+            body = {"order_id": 1, "trade_id": "t1", "issued_at": now, "expires_at": now + 90}
+            return json.dumps({**body, "products": [{"product_id": 121, "quantity": 2}]}).encode()
+
+        async with world(tmp_path) as machine:
+            say = machine.intake.dispense
+            await asyncio.gather(*(say(command(age), retained=False) for age in (0, 0, 5)))
+            while machine.fell() < 2:
+                await say(command(), retained=False)
+                await asyncio.sleep(0.7)
+            await machine.rest()
+            await say(command(), retained=False)
+            await machine.rest()
+            told = {
+                (topic, json.dumps(body))
+                for topic, body in machine.session.published
+                if topic in ("order", "result")
+            }
+            boards = machine.boards
+        async with world(tmp_path, boards=boards, boot="another") as machine:
+            await machine.intake.dispense(command(600), retained=True)
+            await machine.rest()
+            again = {
+                (topic, json.dumps(body))
+                for topic, body in machine.session.published
+                if topic in ("order", "result")
+            }
+            assert again == told, "byte for byte, whatever is wrong with it by now"
+            assert len(told) == 4, "accepted, two results, finished"
+            assert (drives(machine, "main"), machine.fell()) == (2, 2)
+
+    run_virtual(main)
+
+
+# ------------------------------------------------------------------ another board on the port
+
+
+def another_board() -> EmulatedBoard:
+    """Out of a box: another memory, with nothing in it."""
+    return emulated(TRACK, seed=77)
+
+
+def swap(machine: World, board: EmulatedBoard) -> None:
+    port = machine.ports["main"]
+    port.unplug()
+    port.peer = board
+    port.plugged = True
+    machine.boards["main"] = board  # type: ignore[index]
+
+
+async def until_up(machine: World) -> None:
+    while not machine.dispenser.stations["main"].up:
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(2)
+
+
+def test_a_swapped_board_moves_nothing_until_a_person_accepted_it(tmp_path: Path) -> None:
+    """In mid-cycle: what became of the unit went with the old board."""
+
+    async def story(machine: World) -> None:
+        old = machine.boards["main"]
+        await machine.order(1, (121, 1), (122, 1))
+        await first_drive(machine, "main")
+        swap(machine, another_board())
+        await until_up(machine)
+        await machine.rest()
+        assert outcomes(machine, 1) == [
+            ("unknown", "board_forgot"),
+            ("not_delivered", "board_offline"),
+        ]
+        assert len(events(machine, "board_swapped")) == 1
+        await machine.order(2, (122, 1))
+        await machine.rest()
+        assert [o["code"] for o in machine.of("order", 2)] == ["out_of_service"]
+        assert drives(machine, "main") == 0
+        await machine.dispenser.stations["main"].accept("tech")
+        await machine.order(3, (122, 1))
+        await machine.order(4, (121, 1))
+        await machine.rest()
+        assert outcomes(machine, 3) == [("delivered", None)]
+        assert [o["code"] for o in machine.of("order", 4)] == ["out_of_service"], "A1 is in doubt"
+        assert drives(machine, "main") == 1
+        assert sum(line["event"] == "drive_frame" for line in old.ledger.lines) == 1
+
+    play(tmp_path, story)
+
+
+def test_a_swapped_board_stays_out_of_service_over_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as machine:
+            swap(machine, another_board())
+            await until_up(machine)
+            boards = machine.boards
+        async with world(tmp_path, boards=boards) as machine:
+            await machine.order(1, (121, 1))
+            await machine.rest()
+            assert [o["code"] for o in machine.of("order", 1)] == ["out_of_service"]
+            assert drives(machine, "main") == 0
+
+    run_virtual(main)
+
+
+def test_the_board_that_comes_back_still_tells_what_became_of_its_unit(tmp_path: Path) -> None:
+    """The swap was a mistake, and is undone: `unknown` is revised by the board's own record."""
+
+    async def story(machine: World) -> None:
+        old = machine.boards["main"]
+        await machine.order(1, (121, 1))
+        await first_drive(machine, "main")
+        swap(machine, another_board())
+        await until_up(machine)
+        await machine.rest()
+        swap(machine, old)
+        await until_up(machine)
+        assert outcomes(machine, 1) == [("unknown", "board_forgot")]
+        await machine.dispenser.stations["main"].accept("tech")
+        await asyncio.sleep(5)
+        await machine.rest()
+        assert outcomes(machine, 1) == [("unknown", "board_forgot"), ("delivered", None)]
+        assert (machine.fell(), old.memory.records) == (1, {})
+
+    play(tmp_path, story)
+
+
+def test_an_accept_without_a_board_accepts_only_the_one_that_it_saw(tmp_path: Path) -> None:
+    """Accepted while nothing answers, after a restart: whatever comes then is looked at anew."""
+
+    async def main() -> None:
+        async with world(tmp_path) as machine:
+            swap(machine, another_board())
+            await until_up(machine)
+            machine.ports["main"].unplug()
+            boards = machine.boards
+        async with world(tmp_path, boards=boards, first=unplugged_and_accepted) as machine:
+            machine.ports["main"].plugged = True
+            await until_up(machine)
+            assert machine.dispenser.stations["main"].out_of_service == "board_swapped"
+
+    async def unplugged_and_accepted(machine: World) -> None:
+        machine.ports["main"].plugged = False
+        await machine.dispenser.stations["main"].accept("tech")
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_records_of_a_board_from_another_machine(tmp_path: Path, *, accepted: bool) -> None:
+    """It was pulled there in mid-cycle, tried here, and comes home: what fell there is charged
+    there, unless a person said that the board is ours now. Both journals were born in the same
+    second, so the ids of their cycles are the same too, and ours has one open."""
+
+    async def main() -> None:
+        loan = another_board()
+        async with (
+            world(tmp_path / "there", (TRACK,), boards={"main": loan}) as there,
+            world(tmp_path / "here", (TRACK,)) as machine,
+        ):
+            assert there.journal.birth == machine.journal.birth
+            await there.order(9, (121, 1))
+            await first_drive(there, "main")
+            there.ports["main"].unplug()
+            while not loan.memory.records or there.fell() == 0:
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(5)
+            await machine.order(1, (121, 1))
+            await first_drive(machine, "main")
+            swap(machine, loan)
+            await until_up(machine)
+            if accepted:
+                await machine.dispenser.stations["main"].accept("tech")
+            await asyncio.sleep(10)
+            assert outcomes(machine, 1) == [("unknown", "board_forgot")]
+            records = [event["record"]["drop"] for event in events(machine, "foreign_record")]
+            assert (len(loan.memory.records), records) == ((0, [1]) if accepted else (1, []))
+            machine.ports["main"].unplug()
+            there.ports["main"].plugged = True
+            await there.rest()
+            if not accepted:
+                assert outcomes(there, 9) == [("delivered", None)]
+            assert outcomes(machine, 1) == [("unknown", "board_forgot")]
+
+    run_virtual(main)
+
+
+# ------------------------------------------------------------------ two items in one cycle
+
+
+def test_two_items_in_one_cycle_pay_for_one_unit(tmp_path: Path) -> None:
+    """The second is not the second unit's: that one has a cycle of its own or none (P3)."""
+
+    async def story(machine: World) -> None:
+        fault(machine, "main", "double_drop", lane=1, cycle=1)
+        await machine.order(1, (121, 2))
+        await machine.rest()
+        assert machine.fell() == 2
+        assert outcomes(machine, 1) == [("delivered", None), ("not_delivered", "lane_disabled")]
+        assert drives(machine, "main") == 1
+        assert [event["drops"] for event in events(machine, "double_drop")] == [2]
+        channel = await lane(machine, "A1")
+        assert (channel.stock, channel.gone, channel.health) == (6, 2, "suspended")
+
+    play(tmp_path, story)
+
+
+# ------------------------------------------------------------------ an eye that fails in between
+
+
+def test_p3_an_eye_that_fails_between_look_and_fall_is_unknown(tmp_path: Path) -> None:
+    """The item falls and nobody sees it; no further motor turns before that eye."""
+
+    async def story(machine: World) -> None:
+        fault(machine, "main", "eye_faulty", lane=1, cycle=1, after_ms=500)
+        await machine.order(1, (121, 1), (122, 1))
+        await machine.rest()
+        assert machine.fell() == 1
+        assert outcomes(machine, 1) == [
+            ("unknown", "eye_failed"),
+            ("not_delivered", "eye_faulty"),
+        ]
+        assert drives(machine, "main") == 1
+        channel = await lane(machine, "A1")
+        assert (channel.uncertain, channel.health) == (1, "unresolved")
+
+    play(tmp_path, story)
+
+
+def test_p3_an_eye_that_recovers_before_the_cycle_ends_proves_nothing(tmp_path: Path) -> None:
+    """It failed for the instant of the fall: not seen is then not *not fallen*."""
+
+    async def story(machine: World) -> None:
+        fault(machine, "main", "eye_faulty", lane=1, cycle=1, after_ms=2_000, seconds=2)
+        await machine.order(1, (121, 1))
+        await machine.rest()
+        assert machine.fell() == 1
+        assert outcomes(machine, 1) == [("unknown", "eye_failed")]
+
+    play(tmp_path, story)
