@@ -88,11 +88,7 @@ class Operations:
             "open_units": totals["open_units"],
             "outbox": dict(await self._journal.waiting()),
             "last_stop": self._opening.last_stop,
-            "clock": {
-                "believed": self._clock.believed(),
-                "wall": self._clock.wall(),
-                "newest": self._journal.newest_time or None,
-            },
+            "clock": self._clock_view(),
             "journal": {
                 "birth": self._journal.birth,
                 "last_seq": self._journal.last_seq,
@@ -175,6 +171,11 @@ class Operations:
         await station.accept(who)
         return {"name": name, "board": self._view.board(station)}
 
+    async def clock_accept(self, who: str) -> Mapping[str, Any]:
+        await self._journal.accept_clock(who)
+        self._dispenser.bell.ring()
+        return {"clock": self._clock_view()}
+
     async def test_lane(
         self, channel: str, cycles: int, who: str
     ) -> AsyncGenerator[Mapping[str, Any], None]:
@@ -244,6 +245,13 @@ class Operations:
         return self._view.cabinet(cabinet)["reason"] or "its turn"
 
     # ------------------------------------------------------------------ shapes
+
+    def _clock_view(self) -> shapes.ClockView:
+        return {
+            "believed": self._clock.believed(),
+            "wall": self._clock.wall(),
+            "newest": self._journal.newest_time or None,
+        }
 
     def _wall_of(self, monotonic: float) -> float:
         return self._clock.wall() - (self._clock.monotonic() - monotonic)

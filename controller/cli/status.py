@@ -1,4 +1,4 @@
-"""`vendctl status`: the machine on one screen, and what is wrong with it."""
+"""`vendctl status`: the machine on one screen, and what is wrong with it; `clock accept`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from controller.cli import screen
 from controller.cli.exits import Exit
-from controller.cli.verbs import Line, Session, Verb
+from controller.cli.verbs import Line, Session, Verb, confirm
 from controller.cli.words import say
 
 GOOD_MODES = ("ready", "dispensing")
@@ -39,6 +39,16 @@ def troubles_of(status: Mapping[str, Any]) -> list[str]:
         found.append(say("broker: {why}; its messages wait here", why=broker["problem"]))
     if not clock.get("believed"):
         found.append(say("clock: not believed, no new order is taken; look at timedatectl"))
+        wall, newest = clock.get("wall"), clock.get("newest")
+        if isinstance(wall, int | float) and isinstance(newest, int | float) and wall < newest:
+            found.append(
+                say(
+                    "clock: it says {wall}, and the journal knows {newest}; when it is right now: "
+                    "vendctl clock accept",
+                    wall=screen.at(wall),
+                    newest=screen.at(newest),
+                )
+            )
     if not journal.get("writable"):
         why = journal.get("problem") or say("no reason known")
         found.append(say("journal: not writable ({why}); no motor moves", why=why))
@@ -134,7 +144,7 @@ def _facts(status: Mapping[str, Any]) -> list[tuple[str, object]]:
             f"{status.get('open_orders', '-')} open, {status.get('open_units', '-')} units open",
         ),
         ("outbox", outbox),
-        ("clock", say("believed") if clock.get("believed") else say("NOT believed")),
+        ("clock", _belief(clock)),
         ("journal", _journal(journal)),
         ("last stop", status.get("last_stop")),
     ]
@@ -169,7 +179,41 @@ def _part(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part if isinstance(part, Mapping) else {}
 
 
+def run_accept(session: Session, _args: argparse.Namespace) -> Exit:
+    wall = _part(session.daemon.read("/v1/status"), "clock").get("wall")
+    confirm(
+        session,
+        say(
+            "The machine's clock says {wall}. This takes it for right, although the journal "
+            "knows a later time. A wrong clock refuses orders.",
+            wall=screen.at(wall),
+        ),
+    )
+    done = session.daemon.act("/v1/clock/accept")
+    if session.json:
+        screen.as_json(done)
+    else:
+        screen.data(f"clock: {_belief(_part(done, 'clock'))}")
+    return Exit.FINE
+
+
+def _belief(clock: Mapping[str, Any]) -> str:
+    return say("believed") if clock.get("believed") else say("NOT believed")
+
+
 VERBS = (
+    Verb(
+        "clock accept",
+        (
+            Line(
+                "clock accept",
+                "it ran ahead once, and is right now",
+                "vendctl clock accept",
+            ),
+        ),
+        run_accept,
+        note="A clock that was never set since boot is not helped by this: see timedatectl.",
+    ),
     Verb(
         "status",
         (Line("status", "the machine on one screen", "vendctl status"),),

@@ -175,8 +175,9 @@ class Core:
     @property
     def newest_time(self) -> float:
         """The newest wall time that was written under a believed clock; 0 when none was. Births
-        are such times, and the marker keeps them when the journal is lost."""
-        return max([self._counters.newest_time, *self._births])
+        are such times, and the marker keeps them when the journal is lost. A person who
+        accepted an earlier clock has taken all of that back."""
+        return self._counters.newest_time or max(self._births, default=0)
 
     @property
     def believed(self) -> bool:
@@ -237,8 +238,11 @@ class Core:
         if tx.counters.birth is not None:
             return
         birth = max(int(tx.at), *(known + 1 for known in (*self._births, older or 0)))
-        skew = math.ceil(self._skew_s) if tx.counters.doubted else 0
-        tx.set(birth=birth, bound=birth + skew)
+        skew = math.ceil(self._skew_s)
+        # Further ahead than that the older births are of a clock that a person took back: ids
+        # must grow from them, and commands are judged by the time that it is.
+        begun = min(birth, int(tx.at) + skew + 1)
+        tx.set(birth=birth, bound=begun + (skew if tx.counters.doubted else 0))
         self._mark(birth)
 
     def _mark(self, birth: int | None = None) -> None:

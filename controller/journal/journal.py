@@ -37,7 +37,7 @@ from controller.dispensing.interfaces import (
     Ticket,
     UnitJob,
 )
-from controller.errors import JournalUnwritable
+from controller.errors import JournalUnwritable, Refused
 from controller.journal import (
     boards,
     check,
@@ -310,6 +310,12 @@ class Journal(Core):
     async def accept_board(self, board: str, who: str, memory_id: int | None = None) -> None:
         """Refused: unknown_board. `memory_id` is what answers on the port now."""
         await self._write(lambda tx: technician.accept_board(tx, board, who, memory_id))
+
+    async def accept_clock(self, who: str) -> None:
+        """Refused: nothing_to_accept, where it is not behind what was written."""
+        if self._clock.wall() >= self.newest_time - self._skew_s:
+            raise Refused("nothing_to_accept", "the clock is not behind what the journal knows")
+        await self._write(lambda tx: technician.accept_clock(tx, who, self._skew_s))
 
     # ------------------------------------------------------------------ upkeep
 

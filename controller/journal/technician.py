@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -127,6 +128,20 @@ def start_cabinet(tx: Transaction, cabinet: str, who: str) -> None:
     was = tx.one("SELECT reason FROM cabinets WHERE name = ?", cabinet)
     tx.run("DELETE FROM cabinets WHERE name = ?", cabinet)
     note(tx, who, "cabinet_start", cabinet, {"was": was["reason"] if was else ""})
+
+
+def accept_clock(tx: Transaction, who: str, skew_s: float) -> None:
+    """The clock is right, although it is behind what was written under a later one.
+
+    The birth stays, for cycle ids only grow; where it lies in the future, what is asked of
+    commands is that they were issued after this moment.
+    """
+    detail = {"newest": tx.counters.newest_time, "is": tx.at, "birth": tx.counters.birth}
+    tx.set(newest_time=tx.at)
+    now = math.ceil(tx.at + skew_s)
+    if tx.counters.bound is not None and tx.counters.bound > now:
+        tx.set(bound=now)
+    note(tx, who, "clock_accept", "", detail)
 
 
 def accept_board(tx: Transaction, board: str, who: str, memory_id: int | None) -> None:

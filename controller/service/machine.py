@@ -100,6 +100,11 @@ class Machine(Protocol):
         """`shapes.BoardActed`. Refused: `unknown_board`, `nothing_to_accept`."""
         ...
 
+    async def clock_accept(self, who: str) -> Mapping[str, Any]:
+        """`shapes.ClockActed`: a clock that is behind what the journal knows is right. It may
+        still wait for its synchronisation. Refused: `nothing_to_accept`."""
+        ...
+
     def test_lane(
         self, channel: str, cycles: int, who: str
     ) -> AsyncGenerator[Mapping[str, Any], None]:

@@ -312,6 +312,10 @@ class BoardActed(TypedDict):
     board: BoardView
 
 
+class ClockActed(TypedDict):
+    clock: ClockView
+
+
 class VendStep(TypedDict):
     """One line of a test vend's stream."""
 

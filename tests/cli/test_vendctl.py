@@ -64,6 +64,7 @@ ACTING = [
     (["cabinet", "stop", "A", "--reason", "hand"], ("cabinet_stop", "A", "hand", ME)),
     (["cabinet", "start", "A"], ("cabinet_start", "A", ME)),
     (["board", "accept", "main"], ("board_accept", "main", ME)),
+    (["clock", "accept"], ("clock_accept", ME)),
 ]
 
 

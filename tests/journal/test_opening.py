@@ -315,6 +315,49 @@ async def test_p13_a_journal_older_than_its_marker_is_found_without_a_broker(
     assert not opening.lost
 
 
+# ------------------------------------------------------------------ a clock that ran ahead
+
+YEAR = 365 * 86_400
+
+
+@pytest.mark.parametrize("how", ["jumped", "born ahead", "born ahead, then lost"])
+async def test_p13_a_clock_that_ran_a_year_ahead_is_right_again_by_a_persons_word(
+    bench: Bench, how: str
+) -> None:
+    """Nothing is accepted until then: the journal knows a later time. Cycle ids grow on."""
+    if how == "jumped":
+        journal = await bench.ready()
+        bench.clock.now += YEAR
+        await journal.event("eye", {"level": "blocked"})
+    else:
+        bench.clock.now += YEAR
+        journal = await bench.ready()
+    first = await journal.open_cycle(intent(None, test_id="t1"))
+    await journal.close_cycle(first.cycle_id, ending(DELIVERED))
+    bench.clock.now = NOW + 100
+    if how == "born ahead, then lost":
+        await journal.close()
+        bench.database.unlink()
+        journal, _ = bench.open()
+        await journal.sync_lanes([cabinet()])
+        assert not await journal.believe()
+    assert not journal.believed
+    await journal.accept_clock("tech")
+    assert journal.believed
+    assert await journal.believe()
+    with pytest.raises(Refused, match="not behind"):
+        await journal.accept_clock("tech")
+    refused = await journal.accept(make_order(1, issued_at=NOW - 50), PLAN)
+    assert getattr(refused, "code", None) is Code.JOURNAL_RESET
+    await accepted(journal, make_order(2, issued_at=NOW + 162))
+    await journal.fill(None, "tech")
+    second = await journal.open_cycle(intent(None, test_id="t2"))
+    assert second.cycle_id > first.cycle_id
+    bench.crash()
+    journal, _ = bench.open()
+    assert journal.believed
+
+
 # ------------------------------------------------------------------ lost and damaged
 
 

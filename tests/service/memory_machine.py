@@ -283,6 +283,10 @@ class MemoryMachine:
         self.acts.append(("board_accept", name, who))
         return {"name": name, "board": board_view()}
 
+    async def clock_accept(self, who: str) -> Mapping[str, Any]:
+        self.acts.append(("clock_accept", who))
+        return {"clock": {"believed": True, "wall": 1_790_000_000.0, "newest": 1_790_000_000.0}}
+
     async def test_lane(
         self, channel: str, cycles: int, who: str
     ) -> AsyncGenerator[Mapping[str, Any], None]:

@@ -39,6 +39,7 @@ SHAPES = [
     ("POST", "/v1/cabinets/A/stop", {"reason": "hand"}, shapes.CabinetActed),
     ("POST", "/v1/cabinets/A/start", None, shapes.CabinetActed),
     ("POST", "/v1/boards/main/accept", None, shapes.BoardActed),
+    ("POST", "/v1/clock/accept", None, shapes.ClockActed),
 ]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from controller.clock import LoopClock
 from firmware_sim.board import EmulatedBoard
 from tests.virtual.test_heart import drives, fault, outcomes, play
 from tests.virtual.world import SPIRAL, TRACK, World, emulated, world
@@ -386,3 +387,85 @@ def test_p3_an_eye_that_recovers_before_the_cycle_ends_proves_nothing(tmp_path: 
         assert outcomes(machine, 1) == [("unknown", "eye_failed")]
 
     play(tmp_path, story)
+
+
+# ------------------------------------------------------------------ a clock that is a year off
+
+YEAR = 365 * 86_400
+
+
+class Hands:
+    """A wall clock that a story sets, believed as `daemon.serve` has it: never behind what the
+    journal knows."""
+
+    def __init__(self) -> None:
+        self.off = 0.0
+        self.machine: World | None = None
+        self.clock = LoopClock(self._believed, self._wall)
+
+    def _wall(self) -> float:
+        return virtual_wall() + self.off
+
+    def _believed(self) -> bool:
+        newest = self.machine.journal.newest_time if self.machine is not None else 0.0
+        return self._wall() >= newest - 30
+
+
+def test_p4_a_clock_set_back_by_a_year_accepts_nothing_and_holds_no_order_for_a_year(
+    tmp_path: Path,
+) -> None:
+    """Set back while a unit runs and another waits; an order of a year ago would be in time."""
+    hands = Hands()
+
+    async def story(machine: World) -> None:
+        hands.machine = machine
+        await machine.order(1, (121, 1), (122, 1))
+        await first_drive(machine, "main")
+        hands.off = -YEAR
+        now = int(virtual_wall())
+        old = {"order_id": 2, "trade_id": "t2", "issued_at": now - YEAR, "expires_at": now - 9_000}
+        body = {**old, "products": [{"product_id": 121, "quantity": 1}]}
+        await machine.intake.dispense(json.dumps(body).encode(), retained=False)
+        await machine.order(3, (121, 1))
+        await machine.rest(150)
+        assert outcomes(machine, 1) == [("delivered", None), ("not_delivered", "expired")]
+        assert [o["code"] for n in (2, 3) for o in machine.of("order", n)] == ["clock_unset"] * 2
+        assert drives(machine, "main") == 1
+        hands.off = 0.0
+        await machine.order(4, (122, 1))
+        await machine.intake.dispense(json.dumps(body).encode(), retained=False)
+        await machine.rest()
+        assert outcomes(machine, 4) == [("delivered", None)]
+        assert drives(machine, "main") == 2
+
+    play(tmp_path, story, clock=hands.clock)
+
+
+def test_p8_a_clock_set_ahead_by_years_forgets_no_order(tmp_path: Path) -> None:
+    """Details go by age, identities and unsent messages stay. Set right again, the clock is behind
+    what the journal knows: nothing is accepted until a person says which one is right."""
+    hands = Hands()
+
+    async def story(machine: World) -> None:
+        hands.machine = machine
+        await machine.order(1, (121, 1))
+        await machine.rest()
+        hands.off = 2 * YEAR
+        await machine.journal.prune()
+        await machine.order(1, (121, 1))
+        await machine.order(2, (121, 1))
+        await machine.rest()
+        assert machine.of("order", 1)[-1]["code"] == "results_pruned"
+        assert [o["code"] for o in machine.of("order", 2)] == ["expired"]
+        hands.off = 0.0
+        await machine.order(3, (121, 1))
+        await machine.rest()
+        assert [o["code"] for o in machine.of("order", 3)] == ["clock_unset"]
+        await machine.journal.accept_clock("tech")
+        await machine.order(1, (121, 1))
+        await machine.order(4, (121, 1))
+        await machine.rest()
+        assert outcomes(machine, 4) == [("delivered", None)]
+        assert (drives(machine, "main"), machine.fell()) == (2, 2)
+
+    play(tmp_path, story, clock=hands.clock)
