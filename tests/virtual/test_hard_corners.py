@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from controller.clock import LoopClock
+from controller.dispensing.interfaces import LateDrop
 from firmware_sim.board import EmulatedBoard
 from tests.virtual.test_heart import drives, fault, outcomes, play
 from tests.virtual.world import SPIRAL, TRACK, World, emulated, world
@@ -62,20 +63,27 @@ def test_p2_a_late_fall_counts_within_its_window_only(
     play(tmp_path, story)
 
 
-def test_p2_a_late_fall_after_the_boards_next_cycle_is_only_an_event(tmp_path: Path) -> None:
-    """From then on it may be the other cycle's item: nobody is charged for it."""
+def test_p2_a_late_fall_after_the_boards_next_cycle_is_no_revision(tmp_path: Path) -> None:
+    """From then on it may be the other cycle's item. The board lays it to its newest cycle, which
+    was delivered: two items of that lane, as far as anybody knows, and a person looks."""
 
     async def story(machine: World) -> None:
         fault(machine, "main", "late_drop", lane=2, cycle=1, delay_ms=15_000)
         await machine.order(1, (122, 1))
         await machine.rest()
+        first = await machine.journal.newest_cycle("main")
+        assert first is not None
         await machine.order(2, (121, 1))
         await machine.rest()
         await asyncio.sleep(60)
         assert machine.fell() == 2
+        await machine.dispenser.stations["main"].notice(LateDrop(first.cycle_id, 15_000), "again")
+        await machine.rest()
         assert outcomes(machine, 1) == [("not_delivered", "no_drop")]
         assert outcomes(machine, 2) == [("delivered", None)]
-        assert [event["revised"] for event in events(machine, "late_drop")] == [False]
+        assert [event["channel"] for event in events(machine, "late_drop")] == ["A1", "A2"]
+        assert not any(event["revised"] for event in events(machine, "late_drop"))
+        assert (await lane(machine, "A1")).health == "suspended"
 
     play(tmp_path, story)
 
@@ -237,12 +245,16 @@ def test_a_swapped_board_moves_nothing_until_a_person_accepted_it(tmp_path: Path
     play(tmp_path, story)
 
 
-def test_a_swapped_board_stays_out_of_service_over_a_restart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("found", ["the new one", "the old one"])
+def test_a_swap_is_remembered_over_a_restart(tmp_path: Path, found: str) -> None:
+    """Also where the old board answers again: what was done to the machine, a person knows."""
+
     async def main() -> None:
         async with world(tmp_path) as machine:
+            old = machine.boards["main"]
             swap(machine, another_board())
             await until_up(machine)
-            boards = machine.boards
+            boards = {**machine.boards, **({"main": old} if found == "the old one" else {})}
         async with world(tmp_path, boards=boards) as machine:
             await machine.order(1, (121, 1))
             await machine.rest()
