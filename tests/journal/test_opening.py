@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.dispensing.interfaces import Standing
 from controller.errors import JournalDamaged, JournalUnreadable, Refused, StateDirInUse
 from controller.journal.files import Files, read_births
 from controller.journal.journal import Journal
@@ -313,6 +314,37 @@ async def test_p13_a_journal_older_than_its_marker_is_found_without_a_broker(
     refused = await journal.accept(make_order(2, issued_at=second), PLAN)
     assert getattr(refused, "code", None) is Code.JOURNAL_RESET
     assert not opening.lost
+
+
+@pytest.mark.parametrize("between", [0, 40])
+async def test_p13_a_copy_under_the_log_of_a_newer_journal_is_whole_or_damage(
+    bench: Bench, between: int
+) -> None:
+    """journal.db alone was put back, over a crash: SQLite would play the log onto it. It is the
+    present journal when the log holds all since the copy, else it does not fit and is set aside."""
+
+    async def sell(journal: Journal, first: int, last: int) -> None:
+        for number in range(first, last):
+            (job,) = await accepted(journal, make_order(number))
+            await one_cycle(journal, job.ref, DELIVERED)
+            await journal.fill(None, "test")
+
+    journal = await bench.ready(cabinet(stock=20))
+    await sell(journal, 1, 40)
+    await journal.close()
+    copy = bench.database.read_bytes()
+    journal, _ = bench.open()
+    await sell(journal, 40, 40 + between)
+    if between:
+        journal._store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    await sell(journal, 40 + between, 45 + between)
+    bench.crash()
+    bench.database.write_bytes(copy)
+    journal, opening = bench.open()
+    assert opening.lost is bool(between)
+    if not between:
+        for number in range(1, 45):
+            assert await journal.look_up(make_order(number)) is Standing.SAME
 
 
 # ------------------------------------------------------------------ a clock that ran ahead

@@ -401,6 +401,56 @@ def test_p3_an_eye_that_recovers_before_the_cycle_ends_proves_nothing(tmp_path: 
     play(tmp_path, story)
 
 
+# ------------------------------------------------------------------ the same with XY
+
+
+@pytest.mark.parametrize("boots", [True, False])
+def test_a_swapped_xy_board_has_no_name_and_its_unit_is_unknown(
+    tmp_path: Path, *, boots: bool
+) -> None:
+    """In mid-cycle. One that starts says 31; one that ran elsewhere says nothing of the cycle,
+    and the silence closes the board."""
+
+    async def story(machine: World) -> None:
+        await machine.order(1, (221, 1))
+        await first_drive(machine, "side")
+        port = machine.ports["side"]
+        port.unplug()
+        port.peer = machine.boards["side"] = emulated(SPIRAL, seed=77)  # type: ignore[index]
+        if not boots:
+            port.from_board_lost = 3  # its 31s went by before we listened
+            await asyncio.sleep(10)
+        port.plugged = True
+        await machine.rest()
+        assert outcomes(machine, 1)[0][0] == "unknown"
+        assert drives(machine, "side") == 0
+        assert (await lane(machine, "B1")).health == "unresolved"
+
+    play(tmp_path, story)
+
+
+def test_what_an_xy_board_does_not_tell_of_two_items_and_of_its_eye(tmp_path: Path) -> None:
+    """The limits that docs/decisions names: its 02 has no count, and with a failed eye its 03
+    still says *jammed*. The next drive it refuses by itself."""
+
+    async def story(machine: World) -> None:
+        fault(machine, "side", "double_drop", lane=1, cycle=1)
+        await machine.order(1, (221, 1))
+        await machine.rest()
+        assert (machine.fell(), outcomes(machine, 1)) == (2, [("delivered", None)])
+        assert (await lane(machine, "B1")).stock == 7
+        fault(machine, "side", "eye_faulty", lane=1, cycle=2, after_ms=500)
+        await machine.order(2, (221, 2))
+        await machine.rest()
+        assert machine.fell() == 3
+        assert outcomes(machine, 2) == [
+            ("not_delivered", "jammed"),
+            ("not_delivered", "board_refused"),
+        ]
+
+    play(tmp_path, story, TRACK, SENSED)
+
+
 # ------------------------------------------------------------------ a clock that is a year off
 
 YEAR = 365 * 86_400
