@@ -67,6 +67,11 @@ ROOM_LOOK_S = 1.0
 CHECK_AGAIN_S = 3600.0
 """After a background check that a failing disk cut short."""
 
+FOUND_WAIT_S = 10.0
+"""Units found waiting are not driven before our retained state was read: in a restored copy
+they may have been given out already (P2, P13). A broker that is there answers within 3 s; one
+that is not must not end an order (P12), and P4 allows a pause of 30 s."""
+
 PRUNE_EVERY_S = 3600.0
 """Retention is counted in days."""
 
@@ -265,6 +270,7 @@ class Daemon:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set and the orderly end is over."""
         await self._sync_lanes()
+        self.dispenser.floor.found_wait_until = self._clock.monotonic() + FOUND_WAIT_S
         service = await start_service(
             self.operations,
             socket=self._settings.service.socket,
@@ -375,18 +381,17 @@ class Daemon:
 
     async def _retained_state(self, told: Witness) -> None:
         """P13: another journal's state, or a later one of ours, tells of lost memory."""
-        if told.journal is None:
-            return
-        if not self._journal.is_restored(
+        if told.journal is not None and self._journal.is_restored(
             told.journal, told.last_seq or 0, told.last_event_seq or 0
         ):
-            return
-        log.error(
-            "journal_lost_or_restored",
-            extra={"fields": {"theirs": told.journal, "ours": self._journal.birth}},
-        )
-        await self._journal.rebirth("retained_state")
-        await self.dispenser.floor.refresh()
+            log.error(
+                "journal_lost_or_restored",
+                extra={"fields": {"theirs": told.journal, "ours": self._journal.birth}},
+            )
+            await self._journal.rebirth("retained_state")
+            await self.dispenser.floor.refresh()
+        self.dispenser.floor.found_wait_until = float("-inf")
+        self.dispenser.bell.ring()
 
     # ------------------------------------------------------------------ for people
 

@@ -166,6 +166,7 @@ class Dispenser:
         if action is Action.POWER_LOST:
             return POWER_LOST
         self._enqueue(unit)
+        self.floor.runs[unit.ref.key].found = True
         return None
 
     def _go_on(self, found: Sequence[OpenCycle]) -> None:

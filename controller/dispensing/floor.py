@@ -80,6 +80,8 @@ class Floor:
         """Cabinets that wait for a technician, and why; durable in the journal."""
         self.runs: dict[OrderKey, OrderRun] = {}
         self.stopping = False
+        self.found_wait_until = float("-inf")
+        """Monotonic: units that the start found in the journal wait so long, see `daemon`."""
         self.unwritable = ""
         """Why the journal can't be written now, "" while it can (P12)."""
         self._lane_cabinet = {
@@ -174,6 +176,9 @@ class Floor:
             return Obstacle(why, elsewhere=True, look_again_at=deadline)
         if station.recovering:
             return Obstacle(f"board {name} is being settled", look_again_at=deadline)
+        if job.run.found and self.clock.monotonic() < self.found_wait_until:
+            why = "whether the journal is an old copy is not known yet"
+            return Obstacle(why, look_again_at=min(deadline, self.found_wait_until))
         if not self.clock.believed():
             soon = self.clock.monotonic() + CLOCK_LOOK_S
             return Obstacle("the clock is not believed", look_again_at=min(deadline, soon))

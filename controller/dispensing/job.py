@@ -27,6 +27,8 @@ class OrderRun:
     """End of its newest cycle; None before the first."""
     running: int = 0
     """Cycles of it that are open now, in all cabinets: no deadline passes meanwhile."""
+    found: bool = False
+    """The start found it in the journal."""
     judged: bool = True
     """False: the wall clock that it was made by is not believed; see `judge`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -22,6 +23,10 @@ ONE = [{"product_id": 122, "quantity": 1}]
 
 def birth(site: Site) -> int:
     return int(site.daemon.ctl("status")["journal"]["birth"])
+
+
+def birth_in(folder: Path) -> int:
+    return int(max(json.loads((folder / "journal.marker").read_text())["births"]))
 
 
 def later_than(unix: int) -> None:
@@ -110,6 +115,33 @@ def test_a_restored_copy_is_found_by_the_retained_state(site: Site, end: str) ->
     assert (rejected["code"], rejected["command_executed"]) == ("journal_reset", "unknown")
     assert len(site.ledger("A2", "drive_frame")) == 2
     assert site.daemon.ctl("status")["cabinets"]["A"]["state"] == "stopped"
+
+
+def test_p2_a_unit_that_waits_in_a_restored_copy_is_not_given_out_again(site: Site) -> None:
+    """It is still in time; the life that is forgotten gave it out already. The boards are there
+    before the broker is."""
+    state = site.directory / "state"
+    late = int(time.time()) + 600
+    three = [{"product_id": 122, "quantity": 3}]
+    site.platform.dispense(6, three, expires_at=late)
+    site.wait_ledger("A2", "drive_frame")
+    site.daemon.terminate()
+    shutil.copytree(state, site.directory / "copy")
+    old = birth_in(site.directory / "copy")
+    site.daemon.up()
+    site.platform.wait_order(6, "finished")
+    site.wait_rest()
+    site.daemon.terminate()
+    site.broker.save()
+    site.broker.kill()
+    shutil.rmtree(state)
+    shutil.copytree(site.directory / "copy", state)
+    later_than(old)
+    site.daemon.up()
+    site.broker.up()
+    wait_for(lambda: birth(site) > old, "it took a new birth", 20)
+    wait_for(lambda: site.daemon.ctl("status")["open_units"] == 0, "its units have ended", 20)
+    assert len(site.ledger("A2", "drive_frame")) == 3
 
 
 def test_a_newer_journal_stops_the_daemon_with_a_remedy(site: Site) -> None:
