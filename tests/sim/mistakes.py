@@ -276,7 +276,7 @@ MISTAKES = (
         "        if not self._journal.is_restored(journal, last_seq or 0):\n",
         "        if journal:\n",
     ),)),
-    Mistake("every birth in the marker is remembered", "vbp", (Edit(
+    Mistake("every birth in the marker is remembered", "two", (Edit(
         "controller/journal/core.py",
         "        later = self.birth is not None and journal > self.birth\n",
         "        later = False\n",

@@ -292,10 +292,11 @@ def _memories(chance: random.Random, layout: str) -> list[Made]:
     how = chance.choice(("directory", "database", "corrupt", "older", "older", "older_directory"))
     lose = {"how": how, "which": chance.random(), "away_s": chance.choice((0.1, 3.0, 40.0))}
     made: list[Made] = [order, ("copy_journal", {})] if chance.random() < 0.5 else []
-    made += [("lose_journal", lose), ("again", {"which": chance.random()})]
+    again = ("again", {"which": chance.choice((0.999, chance.random()))})
+    made += [("lose_journal", lose)]
     if chance.random() < 0.8:
         made += [("recount", {**_hand(chance, layout), "board": b}) for b in BOARDS[layout]]
-    return [*made, order]
+    return [*made, again, order]
 
 
 def _boards(chance: random.Random, layout: str) -> list[Made]:

@@ -56,7 +56,7 @@ def test_a_breach_is_told_with_its_story_and_the_command_that_repeats_it(tmp_pat
     mistake = next(m for m in MISTAKES if m.name == "two items counted as one")
     planted(mistake, tmp_path)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.sim", "--count", "20", "--layout", mistake.layout],
+        [sys.executable, "-m", "tests.sim", "--first", "49", "--layout", mistake.layout],
         cwd=tmp_path,
         env={**environment(), "PYTHONPATH": str(tmp_path)},
         capture_output=True,
