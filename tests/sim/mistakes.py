@@ -196,8 +196,9 @@ MISTAKES = (
     ),)),
     Mistake("an unknown id was never started", "vbp", (Edit(
         "controller/boards/vbp/cycles.py",
-        "            if accepted or not _same_memory(session, ticket):\n",
-        "            if accepted:\n",
+        "    if not _same_memory(session, ticket):\n"
+        "        return _Look(_ended(record, FORGOT), elsewhere=True)\n",
+        "",
     ),)),
     Mistake("a refusal although its 01 may have been lost", "xy", (Edit(
         "controller/boards/xy/outcomes.py",
@@ -272,15 +273,14 @@ MISTAKES = (
         "",
     ),)),
     Mistake("a restored journal is not noticed by the retained state", "vbp", (Edit(
-        "controller/daemon.py",
-        "        if not self._journal.is_restored(journal, last_seq or 0):\n",
-        "        if journal:\n",
-    ),)),
-    Mistake("every birth in the marker is remembered", "two", (Edit(
         "controller/journal/core.py",
-        "        later = self.birth is not None and journal > self.birth\n",
-        "        later = False\n",
-    ),)),
+        "        return journal not in self._births\n",
+        "        return False\n",
+    ), Edit(
+        "controller/journal/core.py",
+        "            return last_seq > self._found.seq or last_event_seq > self._found.event_seq\n",
+        "            return False\n",
+    ))),
     Mistake("a new journal takes orders older than itself", "vbp", (
         Edit(
             INTAKE,
