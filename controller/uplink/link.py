@@ -166,6 +166,11 @@ class _Client(mqtt.Client):
             self.failure = cut(str(error))
             raise
 
+    def let_go(self) -> None:
+        """Close what is left after the thread's end. paho does so when it is collected, and a dead
+        connection is a circle that waits for the garbage collector with two descriptors."""
+        self._reset_sockets(sockpair_only=True)
+
     def _handle_publish(self) -> MQTTErrorCode:
         try:
             return super()._handle_publish()
@@ -447,6 +452,7 @@ class Link:
         if self._over:
             return
         self._over = True
+        self._client.let_go()
         waiting: list[asyncio.Future[Any]] = [
             *self._pending.publishes.values(),
             *self._pending.subscriptions.values(),

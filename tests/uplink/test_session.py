@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -469,6 +471,37 @@ async def test_a_broker_that_falls_silent_is_left_and_the_row_stays(
     broker.signal(signal.SIGCONT)
     await until(lambda: machine.journal.sent_rows == {1})
     assert platform.on("order")[0].json["order_id"] == 1
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No garbage collector, as in a daemon that has little to do for hours."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_a_connection_that_is_over_holds_no_descriptor(build: Build) -> None:
+    """P11: nor waits for the garbage collector to let go of them: an outage of days is thousands
+    of connections."""
+    machine = build()
+    await ready(machine)
+    before = descriptors()
+    for _ in range(5):
+        session = machine.uplink.session
+        link, number = session._link, session.number
+        assert link is not None
+        link.abort()
+        async with asyncio.timeout(10):
+            await session.ready(other_than=number)
+        del link
+    assert descriptors() == before
 
 
 async def test_the_line_has_no_nagle(build: Build) -> None:
