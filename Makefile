@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.cache/broker/bin:$(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup broker test check demo bench sim powercut constraints clean
+.PHONY: help setup broker test check demo bench sim soak powercut constraints clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -33,6 +33,9 @@ bench: setup broker ## measure ourselves against bare baselines; ARGS=--json for
 
 sim: setup ## play simulated machines until a promise breaks; ARGS="--first 1000 --count 500"
 	.venv/bin/python -m tests.sim $(ARGS)
+
+soak: setup broker ## sell for a simulated day, and minutes for real: nothing grows; ARGS="--hours 24"
+	.venv/bin/python -m tests.soak.play $(ARGS)
 
 powercut: setup broker ## cut a virtual machine's power 50 times; choose with ARGS, as ARGS="--cuts 5"
 	.venv/bin/python -m tests.powercut.play $(ARGS)

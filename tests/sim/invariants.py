@@ -94,6 +94,10 @@ class Judge:
         self.fooled = 0
         """Units told as delivered because something else darkened the eye."""
         self.outcomes: dict[tuple[Key, int], str] = {}
+        self.seen_seq: dict[int, int] = {}
+        """Journal -> the seq up to which an earlier last word had everything."""
+        self.kept_since = 0.0
+        """Unix seconds: orders that ended before may have lost their details to the retention."""
         protocols = {board.settings.protocol for board in world.boards.values()}
         self.matrix = Matrix(protocols.pop() if len(protocols) == 1 else "", world.ambushes.passed)
         self._watched: Any = None

@@ -73,6 +73,7 @@ def last_word(judge: Judge) -> None:
         test_cycles=tests,
         extra_falls=extra,
         fooled=judge.fooled,
+        seen_seq=judge.seen_seq,
         unwatched=frozenset(
             channel
             for plan in world.plan.values()
@@ -168,7 +169,8 @@ def _kept(judge: Judge) -> None:
     assert journal is not None
     gone = journal._store._connection.execute(
         "SELECT order_id FROM orders WHERE NOT EXISTS"
-        " (SELECT 1 FROM units WHERE units.order_row = orders.id) LIMIT 1"
+        " (SELECT 1 FROM units WHERE units.order_row = orders.id) AND finished_at > ? LIMIT 1",
+        (judge.kept_since,),
     ).fetchone()
     judge.must(gone is None, "retention", f"order {gone and gone[0]} lost its details")
 

@@ -45,6 +45,8 @@ class Facts:
     """Units whose eye a fault darkened while they ran: no board can tell that from goods."""
     unwatched: frozenset[str] = frozenset()
     """Channels without a drop sensor, where a motor's word is all that there is."""
+    seen_seq: Mapping[int, int] | None = None
+    """Journal -> the seq up to which an earlier verdict had everything."""
 
     def bodies(self, topic: str) -> list[Body]:
         return [message.json for message in self.messages if message.topic == topic]
@@ -126,7 +128,8 @@ def sequence(facts: Facts) -> Iterator[str]:
             newest[line] = seq
         numbers[body["journal"]].add(seq)
     for journal, seen in numbers.items():
-        if missing := set(range(1, max(seen) + 1)) - seen:
+        first = (facts.seen_seq or {}).get(journal, 0) + 1
+        if missing := set(range(first, max(seen) + 1)) - seen:
             yield f"P9: journal {journal} lacks seq {sorted(missing)}"
 
 

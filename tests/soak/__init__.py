@@ -1,0 +1,1 @@
+"""The soak: one daemon life for a simulated day, and real daemons for some minutes."""

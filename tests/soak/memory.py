@@ -1,0 +1,96 @@
+"""A simulated day in one daemon life: does anything in memory grow?"""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from controller.boards.base import REMEMBERED
+from controller.boards.vbp.driver import VbpBoard
+from controller.journal.journal import REPLAY_KEYS
+from controller.model import OrderKey
+from tests.soak import figures
+from tests.soak.day import BUSY
+from tests.soak.flat import Growth, growths
+from tests.soak.shop import Shop
+
+WARM_UP_H = 2.0
+"""Every path was walked once, and SQLite's caches are full."""
+RETENTION_DAYS = 1
+"""The shortest that the settings take: in the last hours of a day there is something to prune."""
+
+
+@dataclass
+class Day:
+    """A run, and what was seen in it."""
+
+    shop: Shop
+    hours: list[float] = field(default_factory=list)
+    samples: list[str] = field(default_factory=list)
+    took_s: float = 0.0
+    disk: dict[str, list[float]] = field(default_factory=dict)
+    """First, middle and last sample of the journal."""
+
+    def verdict(self, warm_up_h: float) -> list[Growth]:
+        tables = [json.loads(sample) for sample in self.samples]
+        names = sorted({name for each in tables for name in each})
+        series = {name: [each.get(name, 0) for each in tables] for name in names}
+        return growths(self.hours, series, warm_up_h)
+
+
+def age(shop: Shop) -> None:
+    """Fill the bounded memories of a daemon to their bounds, as weeks would: what still grows then
+    has no bound. The oldest entries are of orders, cycles and events that there never were."""
+    journal, daemon = shop.machine.journal, shop.machine.daemon
+    assert journal is not None
+    assert daemon is not None
+    for number in range(REPLAY_KEYS - len(journal._replays.last)):
+        key = OrderKey(-1 - number, "")
+        _put_first(journal._replays.last, ("reject", key, 1_700_000_000 - number, "expired"), 0.0)
+    for station in daemon.dispenser.stations.values():
+        driver = station.board
+        if not isinstance(driver, VbpBoard):
+            continue
+        for number in range(REMEMBERED - len(driver._watched)):
+            _put_first(driver._watched, (1 << 40) + number, value=True)
+        for number in range(REMEMBERED - len(driver._resting)):
+            _put_first(driver._resting, (1 << 40) + number, 0.0)
+        for number in range(REMEMBERED - len(driver._known_events)):
+            _put_first(driver._known_events, f"vbp:{1 << 31}:{number}:{number}", None)
+
+
+def _put_first(memory: OrderedDict[Any, Any], key: object, value: object = None) -> None:
+    memory[key] = value
+    memory.move_to_end(key, last=False)
+
+
+def play(
+    seed: int, hours: float, layout: str, directory: Path, *, trace: bool, every: int = 1
+) -> Day:
+    """Raises Breach. `trace` measures allocations, which takes three times as long; `every`: a
+    sample at each so many-th rest."""
+    if trace:
+        tracemalloc.start()
+    began = time.process_time()
+    try:
+        day = Day(Shop(seed, layout, directory, BUSY, RETENTION_DAYS))
+
+        def look() -> None:
+            if day.shop.watches == 1:
+                age(day.shop)
+            if day.shop.watches % every == 0:
+                day.hours.append(day.shop.now / 3600)
+                day.samples.append(figures.in_memory(day.shop))
+            for name, value in figures.on_disk(day.shop).items():
+                day.disk.setdefault(name, []).append(value)
+
+        day.shop.sell(hours, look)
+    finally:
+        tracemalloc.stop()
+    day.took_s = time.process_time() - began
+    return day
