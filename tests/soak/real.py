@@ -11,7 +11,6 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,14 @@ SPEED = 20.0
 GOODS = 250
 WAITING = 30
 """Orders sent and not finished: of 64 that the daemon takes, so that none is told `busy`."""
-REFILL_S = 10.0
+REFILL_S = 30.0
 CUT_S = 20.0
 """Between two kills of the broker: each costs sockets, a session and a reconnection."""
 ASK_S = 5.0
+AGAIN = 0.2
+"""Part of the commands that come twice."""
 SAMPLE_S = 2.0
-WARM_UP = 0.25
+WARM_UP = 0.4
 """Part of the time: SQLite's and the allocator's caches fill."""
 BOUNDS = (("descriptors", 0.0), ("threads", 0.0), ("KiB resident", 1536.0))
 """Growth from the first third behind the warm-up to the last. A leak of 100 bytes an order is
@@ -65,6 +66,9 @@ class Minutes:
     orders: int = 0
     units: int = 0
     cuts: int = 0
+    asked: int = 0
+    waiting: set[int] = field(default_factory=set)
+    """Orders that were sent and have not ended."""
     journal: list[int] = field(default_factory=list)
     """Bytes of database and log."""
 
@@ -102,42 +106,27 @@ def _load(machine: Site, length_s: float, chance: random.Random) -> Minutes:
     seen, platform = Minutes(), machine.platform
     assert isinstance(platform, Till)
     numbers = itertools.count(1)
-    open_: dict[int, Mapping[str, Any]] = {}
     began = time.monotonic()
-    due = dict.fromkeys(("sample", "ask"), began) | {"fill": began + REFILL_S, "cut": began + CUT_S}
+    due = {_sample: began, _ask: began, _fill: began + REFILL_S, _cut: began + CUT_S}
     while (now := time.monotonic()) < began + length_s:
-        for number in [number for number in open_ if number in platform.ended]:
-            del open_[number]
-        if now >= due["sample"]:
-            due["sample"] = now + SAMPLE_S
-            _sample(machine, seen, now - began)
-        elif now >= due["ask"]:
-            due["ask"] = now + ASK_S
-            for words in (("status",), ("lanes",), ("orders",), ("events",), ("link",)):
-                machine.daemon.ctl(*words)
-        elif now >= due["fill"]:
-            due["fill"] = now + REFILL_S
-            _fill(machine, open_, platform)
-        elif now >= due["cut"]:
-            due["cut"] = now + CUT_S
-            machine.broker.save()
-            machine.broker.kill()
-            machine.broker.up()
-            platform.wait_subscribed()
-            seen.cuts += 1
-        elif len(open_) < WAITING:
+        chore = next((chore for chore, at in due.items() if now >= at), None)
+        if chore is not None:
+            chore(machine, seen, now - began)
+            due[chore] = time.monotonic() + EVERY_S[chore]
+        seen.waiting -= platform.ended
+        while len(seen.waiting) < WAITING:
             number = next(numbers)
-            product = chance.choice((121, 122, 221, 222))
             quantity = chance.choice((1, 1, 2))
-            command = platform.dispense(number, [{"product_id": product, "quantity": quantity}])
-            open_[number] = command
+            line = {"product_id": chance.choice((121, 122, 221, 222)), "quantity": quantity}
+            command = platform.dispense(number, [line])
+            seen.waiting.add(number)
             seen.orders, seen.units = number, seen.units + quantity
-            if chance.random() < 0.2:
+            if chance.random() < AGAIN:
                 platform.send("dispense", command)
-        else:
-            with platform._news:
-                platform._news.wait(0.05)
-    _settle(machine, open_, platform)
+        with platform._news:
+            platform._news.wait(0.05)
+    wait_for(lambda: platform.ended.issuperset(seen.waiting), "the orders have ended", 60)
+    machine.wait_rest(60)
     machine.judge()
     return seen
 
@@ -150,17 +139,31 @@ def _sample(machine: Site, seen: Minutes, at: float) -> None:
     seen.journal.append(sum(path.stat().st_size for path in state.glob("journal.db*")))
 
 
-def _settle(machine: Site, open_: dict[int, Mapping[str, Any]], platform: Till) -> None:
-    wait_for(lambda: platform.ended.issuperset(open_), "the orders have ended", 60)
-    open_.clear()
-    machine.wait_rest(60)
+def _ask(machine: Site, seen: Minutes, _at: float) -> None:
+    words = ("status", "lanes", "orders", "events", "link")
+    machine.daemon.ctl(words[seen.asked % len(words)])
+    seen.asked += 1
 
 
-def _fill(machine: Site, open_: dict[int, Mapping[str, Any]], platform: Till) -> None:
-    """The technician comes when nothing moves."""
-    wait_for(lambda: platform.ended.issuperset(open_), "the orders have ended", 60)
-    open_.clear()
+def _cut(machine: Site, seen: Minutes, _at: float) -> None:
+    machine.broker.save()
+    machine.broker.kill()
+    machine.broker.up()
+    platform = machine.platform
+    platform.wait_subscribed()
+    seen.cuts += 1
+
+
+def _fill(machine: Site, seen: Minutes, _at: float) -> None:
+    """The technician comes when nothing moves: while it does, nobody may count."""
+    platform = machine.platform
+    assert isinstance(platform, Till)
+    wait_for(lambda: platform.ended.issuperset(seen.waiting), "the orders have ended", 60)
     machine.daemon.ctl("stock", "fill", "--yes")
     for plan in machine.cabinets:
         for lane in plan.lanes:
             machine.emulator.tell(plan.board, do="refill", lane=lane.number, goods=GOODS)
+
+
+EVERY_S = {_sample: SAMPLE_S, _ask: ASK_S, _fill: REFILL_S, _cut: CUT_S}
+"""After the end of the one before: a slow machine does not do chores alone."""
