@@ -31,7 +31,7 @@ class Day:
 
     shop: Shop
     hours: list[float] = field(default_factory=list)
-    samples: list[str] = field(default_factory=list)
+    samples: list[bytes] = field(default_factory=list)
     took_s: float = 0.0
     disk: dict[str, list[float]] = field(default_factory=dict)
     """First, middle and last sample of the journal."""
@@ -85,7 +85,7 @@ def play(
                 age(day.shop)
             if day.shop.watches % every == 0:
                 day.hours.append(day.shop.now / 3600)
-                day.samples.append(figures.in_memory(day.shop))
+                day.samples.append(figures.in_memory(day.shop).encode())  # ours, not json's
             for name, value in figures.on_disk(day.shop).items():
                 day.disk.setdefault(name, []).append(value)
 

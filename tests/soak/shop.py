@@ -38,7 +38,7 @@ class Shop(World):
     def __init__(
         self, seed: int, layout: str, directory: Path, rates: Rates, retention_days: int
     ) -> None:
-        super().__init__(Scenario(seed, layout, 0, ()), directory)
+        super().__init__(Scenario(seed, layout, 0, require_sync=False, happenings=()), directory)
         settings = self.machine.settings
         own = settings.machine.model_copy(update={"result_retention_days": retention_days})
         self.machine.settings = replace(settings, machine=own)
