@@ -16,8 +16,6 @@ from tests.system.platform_client import Message
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-DAY_S = 86_400.0
-
 
 class ForgetfulJudge(Judge):
     def __init__(self, world: World) -> None:
@@ -57,13 +55,3 @@ class ForgetfulJudge(Judge):
         self.fills = Counter()
         self.fooled = 0
         self.hands = [hand for hand in self.hands if not hand.done()]
-
-    def _kept(self) -> None:
-        """A soak lasts longer than its retention: what is younger than that has its details."""
-        machine = self.world.machine
-        assert machine.journal is not None
-        young = self.world.wall() - machine.settings.machine.result_retention_days * DAY_S
-        gone = machine.journal._store._connection.execute(
-            "SELECT order_id FROM orders WHERE pruned = 1 AND finished_at > ? LIMIT 1", (young,)
-        ).fetchone()
-        self.must(gone is None, "retention", f"order {gone and gone[0]} lost its details early")

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests.sim import rest
 from tests.sim.scenario import Scenario
-from tests.sim.settings import PLANS
 from tests.sim.world import GOODS, REST_WITHIN_S, ROOT, World
 from tests.soak.day import LONGEST_LATE_DROP_MS, Rates, watch
 from tests.soak.judge import ForgetfulJudge
@@ -38,11 +38,14 @@ class Shop(World):
     def __init__(
         self, seed: int, layout: str, directory: Path, rates: Rates, retention_days: int
     ) -> None:
-        super().__init__(Scenario(seed, layout, 0, require_sync=False, happenings=()), directory)
+        super().__init__(
+            Scenario(seed, layout, 0, require_sync=False, max_parallel=2, happenings=()), directory
+        )
         settings = self.machine.settings
         own = settings.machine.model_copy(update={"result_retention_days": retention_days})
         self.machine.settings = replace(settings, machine=own)
         self.judge = ForgetfulJudge(self)
+        self.retention_s = retention_days * 86_400.0
         self.rates = rates
         self.watches = 0
         self.idle = 0
@@ -82,7 +85,8 @@ class Shop(World):
         self._run_to(self.now + SETTLE_S)
         self._mend()  # a happening of this watch may have ended in it
         self._rest()
-        self.judge.last_word()
+        self.judge.kept_since = self.wall() - self.retention_s
+        rest.last_word(self.judge)
         self._visit()
         self._forget()
         self.watches += 1
@@ -93,7 +97,7 @@ class Shop(World):
         assert self.machine.loop is not None
         operations = self.machine.daemon.operations
         stations = self.machine.daemon.dispenser.stations
-        plans = PLANS[self.scenario.layout]
+        plans = self.plan
 
         async def visit() -> None:
             for name, station in stations.items():
@@ -101,7 +105,8 @@ class Shop(World):
                     await operations.board_accept(name, "technician")
             await operations.stock_fill(None, "technician")
             for plan in plans.values():
-                await operations.cabinet_start(plan.cabinet, "technician")
+                for cabinet in plan.cabinets:
+                    await operations.cabinet_start(cabinet, "technician")
                 for channel in plan.lanes:
                     await operations.lane_enable(channel, "the soak's round", "technician")
 
@@ -115,7 +120,7 @@ class Shop(World):
             for number in plan.lanes.values():
                 self.boards[name].machine.refill(number, GOODS)
         limit = self.now + REST_WITHIN_S
-        while not self.judge.at_rest():  # the events of the round leave
+        while not rest.at_rest(self.judge):  # the events of the round leave
             self.judge.must(self.now < limit, "liveness", "at rest after the round")
             self._step()
 
