@@ -86,6 +86,7 @@ class Matrix:
     passed: Callable[[str], None]
     """Told of each write, before anything follows from it."""
     behind: str = "start"
+    troubles: int = 0
     seen: Counter[Cell] = field(default_factory=Counter)
 
     def watch(self, journal: Any) -> None:
@@ -108,6 +109,7 @@ class Matrix:
         self.passed(boundary)
 
     def trouble(self, column: str) -> None:
+        self.troubles += 1
         if self.protocol:
             self.seen[self.protocol, self.behind, column] += 1
 

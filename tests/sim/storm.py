@@ -22,6 +22,8 @@ FILL_EVERY_S = 15.0
 A_VISIT = (("accept_board", 0.0), ("recount", 0.0), ("fill", 0.0), ("enable", 0.0),
            ("enable", 0.4), ("enable", 0.7))  # fmt: skip
 """All three lanes sell again."""
+CLOCKS_AWAITED = 0.15
+"""Share of storms in which nothing moves before the network's time came, at each power cut."""
 COPY_AT_S = 40.0
 """A backup, for a journal that goes back."""
 STOPS = 0.1
@@ -49,7 +51,7 @@ def storm(seed: int, layout: str | None = None) -> Scenario:
             for kind, which in A_VISIT
         ]
     happenings.sort(key=lambda happening: happening.at)
-    second_cycles, require_sync = chance.choice((0, 0, 0, 1)), chance.random() < 0.5
+    second_cycles, require_sync = chance.choice((0, 0, 0, 1)), chance.random() < CLOCKS_AWAITED
     parallel = chance.choice((1, 2))
     return Scenario(seed, where, second_cycles, require_sync, parallel, tuple(happenings))
 
