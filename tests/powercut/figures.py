@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 from tests.powercut.disk import Counts
 from tests.powercut.machine import BOARD, PowerCut
-from tests.powercut.verdict import seconds
 from tests.system import judge
+from tests.system.figures import as_table, counted, in_motion, outcome, results_of
 
 
 @dataclass
@@ -49,13 +49,9 @@ def table(
     disk: Counts,
     console: Sequence[str],
 ) -> str:
-    results = [body for units in judge.final_results(facts).values() for body in units.values()]
+    results = results_of(facts)
     ledger = Counter(event["event"] for event in facts.ledgers[BOARD])
-    moving = Counter(
-        f"{body['outcome']}/{body['reason'] or '-'}"
-        for body in results
-        if body["started_at"] and _spans_a_cut(body, run.cuts)
-    )
+    moving = Counter(map(outcome, in_motion(results, [cut.at for cut in run.cuts])))
     risk = [cut.disk for cut in run.cuts if cut.disk.unflushed]
 
     def said(words: str) -> int:
@@ -68,19 +64,17 @@ def table(
         "boots": len(run.cuts) + 1,
         "  that came up": len(run.boot_s),
         "  seconds, median and longest": f"{median(run.boot_s):.1f} {max(run.boot_s):.1f}",
-        "  last stop as told": _counted(run.last_stops),
+        "  last stop as told": counted(run.last_stops),
         "  write-back cache, barriers on": said("mounted, write back"),
         "  e2fsck -p was not enough": said("e2fsck -p left errors"),
         "  daemon ended by itself": said("vendingd ended"),
         "orders": commands,
         "  repeats of them": repeats,
-        "  messages": _counted(Counter(body["status"] for body in facts.bodies("order"))),
+        "  messages": counted(Counter(body["status"] for body in facts.bodies("order"))),
         "units": len(results),
-        "  outcomes": _counted(
-            Counter(f"{body['outcome']}/{body['reason'] or '-'}" for body in results)
-        ),
+        "  outcomes": counted(Counter(map(outcome, results))),
         "units in motion at a cut": sum(moving.values()),
-        "  outcomes of these": _counted(moving),
+        "  outcomes of these": counted(moving),
         "cycles in the ledger": ledger[judge.DRIVE],
         "drops in the ledger": ledger[judge.FELL],
         "disk writes, flushes": f"{disk.writes} {disk.flushes}",
@@ -93,14 +87,4 @@ def table(
         "seconds in all, a cut": f"{run.seconds:.0f} {run.seconds / max(1, len(run.cuts)):.1f}",
         "breaches": len(run.broken),
     }
-    return "\n".join(f"{name:32} {value}" for name, value in rows.items())
-
-
-def _spans_a_cut(body: Mapping[str, Any], cuts: Sequence[PowerCut]) -> bool:
-    """Its motor ran when the power went, and what became of it was found out later."""
-    began, known = seconds(body["started_at"]), seconds(body["finished_at"])
-    return any(began < cut.at < known for cut in cuts)
-
-
-def _counted(counter: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in sorted(counter.items())) or "none"
+    return as_table(rows)

@@ -7,7 +7,6 @@ lies about flushes, to show that the cuts bite: it must lose what it had committ
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import sys
@@ -17,10 +16,11 @@ from pathlib import Path
 from statistics import median
 
 from tests.powercut import image, verdict
-from tests.powercut.customers import Customers
 from tests.powercut.figures import Run, one_cut, table
 from tests.powercut.guest import fetch_qemu, kvm_works
-from tests.powercut.machine import BOARD, Machine
+from tests.powercut.machine import BOARD, PRODUCTS, Machine
+from tests.system import judge
+from tests.system.customers import Customers, Habits
 
 LOAD_S = 6.0
 """A machine that is up sells for at most so long until the next cut."""
@@ -66,7 +66,7 @@ def boot(machine: Machine, run: Run) -> None:
     state = machine.wait_ready()
     run.boot_s.append(time.monotonic() - begun)
     run.last_stops[state["last_stop"]] += 1
-    lost = verdict.forgotten(machine.came_before_boot(), state) - run.forgotten
+    lost = judge.forgotten(machine.came_before_boot(), state) - run.forgotten
     if lost:
         run.forgotten |= lost
         run.broken.append(f"P7: the journal forgot {len(lost)} messages that the platform has")
@@ -99,10 +99,7 @@ def keep(directory: Path, machine: Machine) -> Path:
     for path in ("console.log", "qemu.log", f"boards/{BOARD}.jsonl"):
         if (directory / path).exists():
             shutil.copy(directory / path, place)
-    with (place / "messages.jsonl").open("w", encoding="utf-8") as file:
-        for message in machine.platform.messages:
-            body = message.payload.decode(errors="replace")
-            file.write(json.dumps([message.at, message.topic, body]) + "\n")
+    machine.platform.write_down(place / "messages.jsonl")
     (place / "disk.img").write_bytes(machine.disk.read(0, machine.disk.size))
     return place
 
@@ -111,7 +108,7 @@ def one_run(qemu: str, accelerator: str, *, cuts: int, seed: int, lies: bool) ->
     print(f"\n{cuts} cuts, seed {seed}, {accelerator}, the disk {'LIES' if lies else 'is honest'}")
     directory = Path(tempfile.mkdtemp(prefix="vc-"))  # short: a Unix socket lies in it
     machine = Machine(directory, qemu, accelerator, lies=lies)
-    customers = Customers(machine.platform, seed)
+    customers = Customers(machine.platform, Habits(PRODUCTS), seed)
     run = Run()
     begun = time.monotonic()
     try:
@@ -126,7 +123,7 @@ def one_run(qemu: str, accelerator: str, *, cuts: int, seed: int, lies: bool) ->
             run,
             machine.facts(),
             commands=len(customers.commands),
-            repeats=customers.repeats,
+            repeats=customers.counts.repeats,
             disk=machine.disk.counts,
             console=machine.guest.said(),
         )

@@ -40,10 +40,3 @@ def test_p4_a_unit_that_was_resumed_after_a_cut_is_found() -> None:
 def test_p4_what_ran_before_or_was_ordered_after_or_never_ran_is_fine() -> None:
     for accepted, started in ((998.0, 999.0), (1010.0, 1011.0), (999.0, None)):
         assert not list(verdict.resumed(told(accepted, started), [CUT]))
-
-
-def test_p7_told_messages_that_a_journal_lacks_are_found() -> None:
-    came = [message("order", seq=1), message("result", seq=2), message("order", seq=None)]
-    assert verdict.forgotten(came, {"journal": 5, "last_seq": 2}) == set()
-    assert verdict.forgotten(came, {"journal": 5, "last_seq": 1}) == {(5, 2)}
-    assert verdict.forgotten(came, {"journal": 6, "last_seq": 9}) == {(5, 1), (5, 2)}

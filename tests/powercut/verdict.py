@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tests.powercut.machine import PowerCut
 from tests.system import judge
-from tests.system.platform_client import Message
-
-State = Mapping[str, Any]
 
 
 def breaches(
-    facts: judge.Facts, cuts: Sequence[PowerCut], unanswered: Sequence[int], lanes: Sequence[Any]
+    facts: judge.Facts, cuts: Sequence[PowerCut], unanswered: Sequence[Any], lanes: Sequence[Any]
 ) -> list[str]:
     """`lanes`: of the last inventory, of a machine at rest."""
     return [
         *judge.breaches(facts),
         *judge.stock_breaches(lanes),
-        *(f"P7: order {order} was sent and never ended" for order in unanswered),
+        *(f"P7: {command} was sent and never ended" for command in unanswered),
         *resumed(facts, cuts),
     ]
-
-
-def seconds(iso: str) -> float:
-    return datetime.fromisoformat(iso).timestamp()
 
 
 def resumed(facts: judge.Facts, cuts: Sequence[PowerCut]) -> Iterator[str]:
@@ -36,7 +28,7 @@ def resumed(facts: judge.Facts, cuts: Sequence[PowerCut]) -> Iterator[str]:
     ours; a boot takes longer than that, so what lies before a cut and what behind is clear.
     """
     accepted = {
-        judge.identity(body): seconds(body["at"])
+        judge.identity(body): judge.seconds(body["at"])
         for body in facts.bodies("order")
         if body["status"] == "accepted"
     }
@@ -45,19 +37,7 @@ def resumed(facts: judge.Facts, cuts: Sequence[PowerCut]) -> Iterator[str]:
         order = judge.identity(body)
         if body["started_at"] is None or order not in accepted:
             continue
-        began = seconds(body["started_at"])
+        began = judge.seconds(body["started_at"])
         if any(accepted[order] < cut.at < began for cut in cuts):
             told.add(f"P4: {order} unit {body['unit']} was resumed after a power cut")
     yield from sorted(told)
-
-
-def forgotten(messages: Sequence[Message], state: State) -> set[tuple[int, int]]:
-    """(journal, seq) of messages that the platform has and that the journal of a new boot
-    does not know: each was a commit. All of them, where the journal is another one."""
-    bodies = [m.json for m in messages if m.topic in {"order", "result"}]
-    numbers = {(body["journal"], body["seq"]) for body in bodies if body["seq"] is not None}
-    return {
-        (journal, seq)
-        for journal, seq in numbers
-        if journal != state["journal"] or seq > state["last_seq"]
-    }

@@ -102,6 +102,14 @@ class Broker(Process):
         self.signal(signal.SIGUSR1)
         wait_for(lambda: self._saved_at() != before, "mosquitto saved what it knows")
 
+    def forget(self) -> None:
+        """What it kept is gone: sessions, queues, retained messages. It must not run."""
+        assert not self.alive, "a running broker would write it again"
+        self._database().unlink(missing_ok=True)
+
+    def _database(self) -> Path:
+        return self._config.parent / "mosquitto.db"
+
     def _saved_at(self) -> int:
-        database = self._config.parent / "mosquitto.db"
+        database = self._database()
         return database.stat().st_mtime_ns if database.exists() else 0

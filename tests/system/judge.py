@@ -11,6 +11,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from tests.system.platform_client import Message
@@ -47,6 +48,8 @@ class Facts:
     """Channels without a drop sensor, where a motor's word is all that there is."""
     seen_seq: Mapping[int, int] | None = None
     """Journal -> the seq up to which an earlier verdict had everything."""
+    broker_losses: Sequence[float] = ()
+    """Unix seconds at which a broker lost what it had acknowledged."""
 
     def bodies(self, topic: str) -> list[Body]:
         return [message.json for message in self.messages if message.topic == topic]
@@ -81,6 +84,22 @@ def final_results(facts: Facts) -> dict[tuple[int, str], dict[int, Body]]:
     return commands
 
 
+def seconds(iso: str) -> float:
+    return datetime.fromisoformat(iso).timestamp()
+
+
+def forgotten(messages: Sequence[Message], state: Body) -> set[tuple[int, int]]:
+    """(journal, seq) of messages that the platform has and that the journal of a later state
+    does not know (P7): each was a commit. All of them, where the journal is another one."""
+    bodies = [m.json for m in messages if m.topic in {"order", "result"}]
+    numbers = {(body["journal"], body["seq"]) for body in bodies if body["seq"] is not None}
+    return {
+        (journal, seq)
+        for journal, seq in numbers
+        if journal != state["journal"] or seq > state["last_seq"]
+    }
+
+
 def differing(pairs: Iterable[tuple[Any, bytes]]) -> Iterator[Any]:
     """Keys that came with more than one payload."""
     seen: dict[Any, set[bytes]] = defaultdict(set)
@@ -110,11 +129,16 @@ def repeats(facts: Facts) -> Iterator[str]:
         yield f"P8: (journal, seq) {key} was used for two messages"
 
 
+def decided(body: Body) -> float:
+    """Unix seconds at which a message's fact was known: it left later, or at once."""
+    return seconds(body["finished_at"] if "outcome" in body else body["at"])
+
+
 def sequence(facts: Facts) -> Iterator[str]:
     """P9: seq grows by one per message of a journal; and per topic the first arrivals keep
-    their order."""
+    their order, but for a message that a broker lost after it had acknowledged it."""
     numbers: dict[int, set[int]] = defaultdict(set)
-    newest: dict[tuple[int, str], int] = {}
+    newest: dict[tuple[int, str], tuple[int, float]] = {}
     for message in facts.messages:
         if message.topic not in {"result", "order"}:
             continue
@@ -123,9 +147,11 @@ def sequence(facts: Facts) -> Iterator[str]:
             continue
         if seq not in numbers[body["journal"]]:
             line = (body["journal"], message.topic)
-            if seq < newest.get(line, 0):
-                yield f"P9: seq {seq} of {message.topic} came first after {newest[line]}"
-            newest[line] = seq
+            before, came = newest.get(line, (0, 0.0))
+            if seq > before:
+                newest[line] = (seq, message.at)
+            elif not any(decided(body) <= at <= came for at in facts.broker_losses):
+                yield f"P9: seq {seq} of {message.topic} came first after {before}"
         numbers[body["journal"]].add(seq)
     for journal, seen in numbers.items():
         first = (facts.seen_seq or {}).get(journal, 0) + 1
@@ -244,9 +270,11 @@ def stock_breaches(lanes: Sequence[Body]) -> list[str]:
 
 
 def side_by_side(facts: Facts) -> str:
-    """A table for people: each lane's results beside its ledger."""
+    """A table for people: each lane's results beside its ledger, where there are any."""
     rows = [f"{'lane':6} {'delivered':>9} {'not':>5} {'unknown':>7} | {'driven':>6} {'fell':>5}"]
     for channel, units in by_channel(facts).items():
+        if not units and not facts.count(channel, DRIVE):
+            continue
         told = Counter(body["outcome"] for body in units)
         rows.append(
             f"{channel:6} {told['delivered']:>9} {told['not_delivered']:>5} {told['unknown']:>7} | "

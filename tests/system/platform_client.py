@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -28,7 +30,7 @@ class Message:
     at: float
     """Unix seconds of its arrival here."""
 
-    @property
+    @cached_property
     def json(self) -> dict[str, Any]:
         return dict(json.loads(self.payload))
 
@@ -96,11 +98,12 @@ class Platform:
     # ------------------------------------------------------------------ commands
 
     def send(self, topic: str, payload: bytes | Mapping[str, Any], *, retain: bool = False) -> None:
-        """QoS 1, and the broker has it when this returns."""
+        """QoS 1, and the broker has it when this returns; where it is away, it gets it when it
+        is back."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        self._client.publish(f"{self.root}/{topic}", body, qos=1, retain=retain).wait_for_publish(
-            WAIT_S
-        )
+        sent = self._client.publish(f"{self.root}/{topic}", body, qos=1, retain=retain)
+        if sent.rc != mqtt.MQTT_ERR_NO_CONN:
+            sent.wait_for_publish(WAIT_S)
 
     def dispense(
         self, order_id: int, products: Sequence[Mapping[str, Any]], **fields: Any
@@ -127,6 +130,13 @@ class Platform:
         with self._news:
             came = [message.json for message in self.messages if message.topic == topic]
         return [body for body in came if order_id is None or body.get("order_id") == order_id]
+
+    def write_down(self, path: Path) -> None:
+        """All that came, a line each, for whoever looks for the cause of a breach."""
+        with path.open("w", encoding="utf-8") as file:
+            for message in self.messages:
+                body = message.payload.decode(errors="replace")
+                file.write(json.dumps([message.at, message.topic, body]) + "\n")
 
     def has_all(self, last_seq: int) -> bool:
         """Whether every message of `result` and `order` up to this seq came."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -42,6 +44,7 @@ def result(seq: int, unit: int, outcome: str, **fields: Any) -> Message:
         "outcome": outcome,
         "channel": "A1",
         "cycles": 1,
+        "finished_at": "2026-11-23T09:30:00.000Z",
         **fields,
     }
     return Message("result", json.dumps(body).encode(), retained=False, at=0.0)
@@ -113,3 +116,24 @@ def test_stock_that_does_not_add_up_is_found() -> None:
     assert judge.stock_breaches([{**lane, "reserved": 0}]) == []
     assert judge.stock_breaches([{**lane, "reserved": 1}])
     assert judge.stock_breaches([{**lane, "reserved": 0, "uncertain": 1}])
+
+
+def test_p7_told_messages_that_a_journal_lacks_are_found() -> None:
+    came = [*TRUTH, replace(order(9, "rejected"), payload=b'{"journal": null, "seq": null}')]
+    assert judge.forgotten(came, {"journal": 1, "last_seq": 4}) == set()
+    assert judge.forgotten(came, {"journal": 1, "last_seq": 3}) == {(1, 4)}
+    assert len(judge.forgotten(came, {"journal": 2, "last_seq": 9})) == 4
+
+
+@pytest.mark.parametrize(
+    ("lost_at", "excused"), [(None, False), (99.0, False), (101.0, True), (103.0, False)]
+)
+def test_p9_only_a_loss_between_excuses_a_message_that_came_late(
+    lost_at: float | None, *, excused: bool
+) -> None:
+    """Decided at 100 s; its successor came at 102 s."""
+    late = result(2, 1, "delivered", finished_at=datetime.fromtimestamp(100, UTC).isoformat())
+    early = replace(result(3, 2, "unknown"), at=102.0)
+    messages = [TRUTH[0], early, replace(late, at=110.0), TRUTH[3]]
+    found = judged(messages, broker_losses=[] if lost_at is None else [lost_at])
+    assert (found == []) is excused, found
