@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.cache/broker/bin:$(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup broker test check demo bench sim soak powercut constraints clean
+.PHONY: help setup broker test check demo bench sim soak powercut torture constraints clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -39,6 +39,9 @@ soak: setup broker ## sell for a simulated day, and minutes for real: nothing gr
 
 powercut: setup broker ## cut a virtual machine's power 50 times; choose with ARGS, as ARGS="--cuts 5"
 	.venv/bin/python -m tests.powercut.play $(ARGS)
+
+torture: setup broker ## kill -9 the real daemon 500 times under load; ARGS="--kills 50 --seed 7"
+	.venv/bin/python -m tests.torture.play $(ARGS)
 
 constraints: ## renew config/constraints.txt with the newest that pyproject.toml allows
 	@tests/tooling/renew-constraints.sh
