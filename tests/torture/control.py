@@ -50,15 +50,18 @@ def tortured(mistake: Mistake, kills: int, seed: int) -> tuple[int, list[str]]:
         command += ["--kills", str(kills), "--seed", str(seed), "--rest", str(REST_S)]
         command += ["--each", str(KILLS_A_REST)]
         programs = os.pathsep.join([str(Path(find_mosquitto()).parent), os.environ["PATH"]])
-        done = subprocess.run(
-            command,
-            cwd=directory,
-            env={**os.environ, "PYTHONPATH": directory, "PATH": programs},
-            capture_output=True,
-            text=True,
-            timeout=BOUND_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                cwd=directory,
+                env={**os.environ, "PYTHONPATH": directory, "PATH": programs},
+                capture_output=True,
+                text=True,
+                timeout=BOUND_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return kills, []  # a verdict that does not come has found nothing
     assert done.stdout, f"{mistake.name}: {done.stderr[-2000:]}"
     numbers = json.loads(done.stdout)
     told = [line for line in done.stderr.splitlines() if line.startswith("P") and ":" in line[:4]]

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -311,7 +311,7 @@ def keep(site: Site, run: Run) -> Path:
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(site.directory, place, ignore=shutil.ignore_patterns("*.sock", "*.tty"))
     site.platform.write_down(place / "messages.jsonl")
-    (place / "run.json").write_text(json.dumps(asdict(run), indent=1), encoding="utf-8")
+    (place / "run.json").write_text(json.dumps(vars(run), default=vars, indent=1), encoding="utf-8")
     return place
 
 
