@@ -41,7 +41,8 @@ class Run:
     """Commands that a broker lost and that the platform then sent again."""
     replayed: int = 0
     """Finished commands that were repeated at rest, and answered byte for byte."""
-    lanes_enabled: int = 0
+    tests: Counter[str] = field(default_factory=Counter)
+    """Channel -> test vends of the technician, one each time that it was out of sale."""
     broken: list[str] = field(default_factory=list)
     """Breaches, each as a sentence."""
     seconds: float = 0.0
@@ -77,7 +78,7 @@ def figures(run: Run, facts: judge.Facts, customers: Customers) -> dict[str, Any
         "lost by a broker, asked for": run.asked_for,
         "lost by a broker, sent again": run.sent_again,
         "replayed at rest": run.replayed,
-        "lanes put on sale again": run.lanes_enabled,
+        "lanes put on sale again": run.tests.total(),
         "rests": len(run.rest_s),
         "longest rest, s": round(max(run.rest_s, default=0.0), 1),
         "seconds": round(run.seconds),

@@ -226,7 +226,7 @@ class Stage:
         self.run.broken += verdict.breaches(facts, lanes, goods(self.site), commands)
         if not self.run.broken:
             self.replay()
-            self.run.lanes_enabled += refill(self.site, lanes)
+            self.run.tests.update(refill(self.site, lanes))
         self._lossless = True
 
     def rests(self) -> bool:
@@ -293,6 +293,7 @@ class Stage:
             ledgers={name: self.site.emulator.ledger(name) for name in self.site.emulator.boards},
             lanes=self.site.lanes(),
             broker_losses=tuple(self.run.broker_kills),
+            test_cycles=self.run.tests,
         )
 
     def line(self, number: int) -> str:
