@@ -141,7 +141,7 @@ class _UnixConnection(http.client.HTTPConnection):
 def _object(text: bytes) -> dict[str, Any]:
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise Trouble(

@@ -245,9 +245,21 @@ async def test_a_dead_daemons_socket_exits_3(vendctl: Vendctl, socket_dir: Path)
     assert "nobody listens" in ran.err
 
 
-async def test_something_else_on_the_socket_exits_3(vendctl: Vendctl, socket_dir: Path) -> None:
-    async def speak(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 mail.example ESMTP\r\n")
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"220 mail.example ESMTP\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+    ],
+    ids=["no HTTP", "no object", "brackets without end"],
+)
+async def test_something_else_on_the_socket_exits_3(
+    vendctl: Vendctl, socket_dir: Path, said: bytes
+) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
         writer.close()
 
     path = str(socket_dir / "control.sock")
