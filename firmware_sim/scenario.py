@@ -212,7 +212,9 @@ def load(path: Path) -> Scenario:
 def parse(text: str, name: str = "scenario") -> Scenario:
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise ScenarioError(f"{name}: nested too deeply; no scenario needs that") from error
+    except ValueError as error:  # TOMLDecodeError, or a number of too many digits
         raise ScenarioError(f"{name}: not TOML: {error}") from error
     try:
         scenario = Scenario.model_validate(data)

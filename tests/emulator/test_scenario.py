@@ -77,6 +77,8 @@ def test_the_documented_scenario_is_understood() -> None:
         ('port = "pty:/tmp/board0"', 'port = "/tmp/board0"', "s.toml:4: board.[1].port"),
         ("  number = 1\n", "", "s.toml:10: board.[1].lane.[1].number: Field required; add it"),
         ("[[board]]", "[[board", "s.toml: not TOML"),
+        ("seed = 1", f"seed = {'1' * 5000}", "s.toml: not TOML: Exceeds the limit"),
+        ("seed = 1", f"seed = {'[' * 3000}", "s.toml: nested too deeply"),
         ("seed = 1", 'seed = 1\ncapabilities = ["fly"]', "'fly' is no capability"),
     ],
 )
