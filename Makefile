@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.cache/broker/bin:$(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup broker test check demo bench sim soak powercut torture constraints clean
+.PHONY: help setup broker test check demo bench sim soak fuzz powercut torture constraints clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -36,6 +36,10 @@ sim: setup ## play simulated machines until a promise breaks; ARGS="--first 1000
 
 soak: setup broker ## sell for a simulated day, and minutes for real: nothing grows; ARGS="--hours 24"
 	.venv/bin/python -m tests.soak.play $(ARGS)
+
+fuzz: setup ## let atheris try inputs for five minutes; ARGS="--seconds 60 --target vbp-frames"
+	@tests/tooling/fuzzer.sh
+	.venv/bin/python -m tests.fuzz $(ARGS)
 
 powercut: setup broker ## cut a virtual machine's power 50 times; choose with ARGS, as ARGS="--cuts 5"
 	.venv/bin/python -m tests.powercut.play $(ARGS)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,17 +10,10 @@ from controller.boards.vbp.driver import VbpBoard
 from controller.boards.xy import frames as xy
 from controller.boards.xy.driver import XyBoard
 from controller.boards.xy.options import XyOptions
-from controller.dispensing.interfaces import Board
+from tests.boards.hostile import survives
 from tests.boards.scripted_vbp import ScriptedVbp
 from tests.boards.scripted_xy import ScriptedXy
-from tests.boards.support import (
-    CLOCK,
-    MemoryPort,
-    NotebookDesk,
-    an_order,
-    in_virtual_time,
-    until,
-)
+from tests.boards.support import CLOCK, MemoryPort
 
 FEW = settings(max_examples=40, deadline=None)
 
@@ -50,36 +40,12 @@ any_xy = st.builds(
 bare_xy = st.sampled_from([xy.encode_frame(xy.POLL), xy.encode_frame(xy.ACK)])
 
 
-def survives(board: Board, peer: Any, port: MemoryPort, said: list[bytes]) -> None:
-    async def play() -> None:
-        desk = NotebookDesk()
-        task = asyncio.create_task(board.run(desk))
-        await until(desk.up.is_set)
-        order = an_order(7)
-        stream = board.drive(order, await board.prepare(order))
-        following = asyncio.ensure_future(anext(stream))
-        for data in said:
-            if port._line is not None and not port._line.over:
-                port._line._deliver(data)
-            await asyncio.sleep(0.05)
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await stream.aclose()
-        assert not task.done(), task.exception()
-        await until(lambda: board.status().up, within_s=200)
-        assert len(desk.notices) < 200
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    in_virtual_time(play())
-
-
 @FEW
 @given(st.lists(st.one_of(st.binary(max_size=80), any_vbp, any_event), max_size=30))
 def test_vbp_survives_anything(said: list[bytes]) -> None:
     peer = ScriptedVbp()
     port = MemoryPort(peer)
-    survives(VbpBoard("main", port, CLOCK), peer, port, said)
+    survives(VbpBoard("main", port, CLOCK), port, said)
     assert len(peer.started) <= 1
 
 
@@ -88,6 +54,6 @@ def test_vbp_survives_anything(said: list[bytes]) -> None:
 def test_xy_survives_anything(said: list[bytes]) -> None:
     peer = ScriptedXy()
     port = MemoryPort(peer)
-    survives(XyBoard("side", port, CLOCK, XyOptions()), peer, port, said)
+    survives(XyBoard("side", port, CLOCK, XyOptions()), port, said)
     drives = [frame for frame in port.to_board if frame[2:3] == b"\x06"]
     assert len(drives) <= 1

@@ -64,5 +64,5 @@ def test_the_broker_script_prints_a_path_that_runs() -> None:
 @pytest.mark.system
 def test_make_alone_says_what_there_is() -> None:
     said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("setup", "demo", "test", "check", "bench", "clean"):
+    for target in ("setup", "demo", "test", "check", "bench", "fuzz", "clean"):
         assert f"make {target} " in said
