@@ -93,7 +93,8 @@ class EyeReading:
 
 Ticket = Mapping[str, Any]
 """What a driver must find again after a crash, journalled with the cycle before
-the drive frame: VBP memory_id, boot_id and not_after; XY the PackNO. JSON values."""
+the drive frame: VBP memory_id, boot_id and not_after; XY the PackNO and the newest
+frame heard. JSON values."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,8 +272,8 @@ def test_unplugged_and_plugged_back_in() -> None:
 def test_pack_no_goes_on_after_the_journal_and_skips_0() -> None:
     async def play(bench: Bench) -> None:
         # 254 is the greeting's, the first packet of this process.
-        assert await bench.driver.prepare(an_order(1)) == {"pack_no": 255}
-        assert await bench.driver.prepare(an_order(1)) == {"pack_no": 1}
+        assert (await bench.driver.prepare(an_order(1)))["pack_no"] == 255
+        assert (await bench.driver.prepare(an_order(1)))["pack_no"] == 1
 
     on_bench(play, ticket={"pack_no": 253})
 
@@ -418,6 +418,37 @@ def test_p11_recall_listens_after_a_restart_of_the_daemon() -> None:
         assert bench.board.drives == []
 
     on_bench(play)
+
+
+def test_the_last_word_of_a_cycle_is_not_heard_again_for_the_next() -> None:
+    """The board repeats its 02 while our ACK was lost: to a daemon that began anew and finds the
+    next cycle of the same lane open, and to a line that was opened anew."""
+    tickets: list[Ticket] = []
+
+    async def before(bench: Bench) -> None:
+        await drive(bench.driver, an_order(7, lane=2))
+        tickets.append(await bench.driver.prepare(an_order(8, lane=2)))
+        bench.port.unplug()
+        bench.port.plugged = True
+        await until(lambda: bench.driver.status().up)
+        tickets.append(await bench.driver.prepare(an_order(8, lane=2)))
+
+    async def after(bench: Bench) -> None:
+        (ticket, _) = tickets
+        repeated = bytes.fromhex(ticket["heard"])
+        assert repeated[5:7] == bytes((2, 0)), "a success"
+        stream = bench.driver.recall(an_order(8, lane=2), ticket)
+        heard = asyncio.create_task(collect(stream))
+        bench.board.queue.append((repeated, 0))
+        await asyncio.sleep(2)
+        assert not heard.done(), "told as delivered, and it was never driven"
+        assert bench.driver.counters.duplicates == 1
+        bench.board.status(2, 2)
+        assert ended(await heard) == "delivered/None"
+
+    on_bench(before)
+    assert tickets[0]["heard"] == tickets[1]["heard"]
+    on_bench(after, ticket=tickets[0])
 
 
 def test_p5_what_comes_between_a_closed_stream_and_its_recall_is_not_lost() -> None:

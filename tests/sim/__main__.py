@@ -121,8 +121,9 @@ def _tell_figures(runs: int, totals: Counter[str], took: float) -> None:
         f"{runs} runs, no promise broken: {virtual / 3600:.1f} hours in {took:.1f} s of one core "
         f"({virtual / took:.0f} times real time), {crashes} crashes ({crashes / took:.1f} a second)"
     )
-    told = ("orders", "commands", "troubles", "cycles", "drive_frame", "product_fell", "fault", "commits", "board_reset",
-            "power_off", "unplugged", "gave_up", "fell_too_late", "board_denied",
+    told = ("orders", "commands", "troubles", "cycles", "drive_frame", "product_fell", "fault",
+            "commits", "board_reset", "power_off", "unplugged", "gave_up",
+            "fell_too_late", "board_denied",
             "journal_directory", "journal_database", "journal_corrupt", "journal_older",
             "journal_older_directory", "old_copy_never_noticed", "went_on_from_an_old_copy",
             "taken_again_unknowing", "told_from_an_old_copy",

@@ -112,6 +112,8 @@ class XyBoard:
         self._pack_no: int | None = None
         self._greeted = True
         """A packet of this process went to the board, or no other process sent one before."""
+        self._last_data: Frame | None = None
+        """The newest data frame of lines that are closed, also of an earlier process."""
         self._cycle: Cycle | None = None
         self._drive_said: Outgoing | None = None
         """The drive frame of the newest cycle of this process."""
@@ -170,11 +172,13 @@ class XyBoard:
         await reopen_for_ever(self._clock, lambda: self._converse(desk), troubled)
 
     async def prepare(self, order: DriveOrder) -> Ticket:  # noqa: ARG002  the interface's
-        """Reserves the PackNO of the drive frame: no other frame will carry it."""
+        """Reserves the PackNO of the drive frame: no other frame will carry it. The newest frame
+        that was heard goes along, for it may be how the cycle before ended: a daemon that begins
+        anew must not take the board's repeat of it for a word about this one."""
         self._need_link()
         if not self._greeted:
             self._greet()
-        return {"pack_no": self._take_pack_no()}
+        return {"pack_no": self._take_pack_no(), "heard": self._last_heard_hex()}
 
     async def drive(self, order: DriveOrder, ticket: Ticket) -> AsyncGenerator[CycleEvent, None]:
         line = self._line
@@ -266,6 +270,10 @@ class XyBoard:
             greeting = Outgoing(Rank.GREETING, frame, resends=MAX_SENDS - 1, dropped=not_said)
             self._line.say(greeting)
 
+    def _last_heard_hex(self) -> str:
+        heard = self._last_data if self._line is None else self._line.last_data
+        return "" if heard is None else frames.encode_frame(heard).hex()
+
     def _need_link(self) -> None:
         if self._link is not Link.UP:
             raise BoardOffline(f"{self.name}: no link to the board: {self._why}")
@@ -278,9 +286,10 @@ class XyBoard:
             last = ticket.get("pack_no")
             self._pack_no = last if isinstance(last, int) else 0
             self._greeted = last is None
+            self._last_data = _frame_of(ticket.get("heard"))
         self._gone.clear()
         hears = Listener(self._alive, self._data, self._lost)
-        line = self._line = SlaveLine(self.counters, self.line_counters, hears)
+        line = self._line = SlaveLine(self.counters, self.line_counters, hears, self._last_data)
         heard_before = self.counters.frames_in
         try:
             await line.open(self.port)
@@ -297,6 +306,7 @@ class XyBoard:
                     task.cancel()
         finally:
             line.close()
+            self._last_data = line.last_data
             self._line = None
             self._go_down(self._why)
             self._told_up = False
@@ -487,3 +497,12 @@ class XyBoard:
         while self._news:
             notice, key = self._news.popleft()
             await desk.notice(notice, key)
+
+
+def _frame_of(told: object) -> Frame | None:
+    """Out of a ticket; None where there is none, or none that can be read."""
+    try:
+        data = bytes.fromhex(told) if isinstance(told, str) else b""
+    except ValueError:
+        return None
+    return next(iter(frames.Decoder().feed(data)), None)

@@ -99,18 +99,25 @@ class _State:
     queue: list[Outgoing] = field(default_factory=list)
     waiting: Outgoing | None = None
     """Sent, and its ACK has not come."""
-    last_data: Frame | None = None
 
 
 class SlaveLine:
     """One open line; a new one is made for the next open."""
 
     def __init__(
-        self, counters: LinkCounters, line_counters: LineCounters, hears: Listener
+        self,
+        counters: LinkCounters,
+        line_counters: LineCounters,
+        hears: Listener,
+        last_data: Frame | None = None,
     ) -> None:
+        """`last_data`: the newest data frame that an earlier line or process heard; the board
+        repeats it where our ACK was lost."""
         self._counters = counters
         self._own = line_counters
         self._hears = hears
+        self.last_data = last_data
+        """The newest data frame: the same again is a repeat of it."""
         self._decoder = Decoder()
         self._line: Line | None = None
         self._beat_at = float("-inf")
@@ -231,12 +238,11 @@ class SlaveLine:
             return
         if answer:
             self._write_ack()
-        state = self._state
-        if frame == state.last_data and frame.command != Command.SYNC:
+        if frame == self.last_data and frame.command != Command.SYNC:
             self._counters.duplicates += 1
             self._hears.alive(False)  # noqa: FBT003
             return
-        state.last_data = frame
+        self.last_data = frame
         self._hears.alive(False)  # noqa: FBT003
         self._hears.data(frame, encode_frame(frame) if frame.pack_no else b"")
 
