@@ -19,9 +19,9 @@ JOURNALS_LOST = 0.15
 """Share of storms: a new journal refuses what was ordered before it, and waits for a count."""
 FILL_EVERY_S = 15.0
 """24 items lie in a cabinet, and a storm sells about one a second."""
-A_VISIT = (("accept_board", 0.0), ("recount", 0.0), ("fill", 0.0), ("enable", 0.0),
-           ("enable", 0.4), ("enable", 0.7))  # fmt: skip
-"""All three lanes sell again."""
+A_VISIT = (("accept_board", 0.0, 0.0), ("recount", 0.0, 0.0), ("enable", 0.0, 0.0),
+           ("enable", 0.4, 0.0), ("enable", 0.7, 0.0), ("fill", 0.0, 0.5))  # fmt: skip
+"""All three lanes sell again: kind, which, seconds after the first. Who has counted may fill."""
 CLOCKS_AWAITED = 0.15
 """Share of storms in which nothing moves before the network's time came, at each power cut."""
 COPY_AT_S = 40.0
@@ -46,9 +46,13 @@ def storm(seed: int, layout: str | None = None) -> Scenario:
         at += chance.expovariate(1 / pause_s)
     for number in range(1, int(LASTS_S / FILL_EVERY_S)):
         happenings += [
-            Happening(number * FILL_EVERY_S, kind, {"which": which, "board": board, "lasts_s": 0.0})
+            Happening(
+                number * FILL_EVERY_S + after,
+                kind,
+                {"which": which, "board": board, "lasts_s": 0.0},
+            )
             for board in scenario.BOARDS[where]
-            for kind, which in A_VISIT
+            for kind, which, after in A_VISIT
         ]
     happenings.sort(key=lambda happening: happening.at)
     second_cycles, require_sync = chance.choice((0, 0, 0, 1)), chance.random() < CLOCKS_AWAITED

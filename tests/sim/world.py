@@ -543,13 +543,16 @@ class World:
 
         async def accept(operations: Any) -> None:
             accepted = self.judge.losses.accepted
-            was = dict(accepted)
+            was = accepted.get(board)
             # A crash may come between the commit and our hearing of it.
             accepted[board] = self.boards[board].memory.memory_id
             try:
                 await operations.board_accept(board, "technician")
             except Exception:
-                accepted |= was
+                if was is None:
+                    del accepted[board]
+                else:
+                    accepted[board] = was
                 raise
 
         self._act(accept)
