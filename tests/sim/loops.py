@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -26,6 +27,29 @@ class Deadlock(AssertionError):
     """Nothing is scheduled, and something is still waited for."""
 
 
+class SimFuture(asyncio.Future[Any]):
+    """Hashed by its number: asyncio keeps tasks and futures in sets, cancels a group in the order
+    of its set, and addresses are another at each run."""
+
+    def __init__(self, loop: SimLoop) -> None:
+        super().__init__(loop=loop)
+        self._number = next(loop.timeline.numbers)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class SimTask(asyncio.Task[Any]):
+    """Hashed by its number, as SimFuture."""
+
+    def __init__(self, loop: SimLoop, coroutine: Any, **more: Any) -> None:
+        self._number = next(loop.timeline.numbers)
+        super().__init__(coroutine, loop=loop, **more)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class SimLoop(asyncio.BaseEventLoop):
     """One process. It has no selector: what reaches it from outside is a callback."""
 
@@ -36,6 +60,10 @@ class SimLoop(asyncio.BaseEventLoop):
         self.failures: list[BaseException] = []
         """What callbacks raised that nobody caught."""
         self.set_exception_handler(self._note_failure)
+        self.set_task_factory(SimTask)
+
+    def create_future(self) -> SimFuture:
+        return SimFuture(self)
 
     def time(self) -> float:
         return self.timeline.now
@@ -107,6 +135,8 @@ class Timeline:
     def __init__(self, seed: int) -> None:
         self.now = START
         self.steps = 0
+        self.numbers = itertools.count()
+        """Of tasks and futures."""
         self._loops: list[SimLoop] = []
         self._chance = random.Random(f"order/{seed}")
 
