@@ -7,6 +7,7 @@ found here.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -267,6 +268,32 @@ async def test_killed_between_the_failed_commit_and_its_overwriting_nobody_was_t
     journal, _ = start(folder)
     standing = await journal.look_up(make_order(7))
     assert standing in {Standing.SAME, Standing.NEW}
+
+
+@pytest.mark.parametrize("where", Where)
+@pytest.mark.parametrize("n", range(1, 9))
+async def test_killed_while_it_overwrites_a_failed_commit_it_is_no_damaged_journal(
+    disk: Disk, folder: Path, n: int, where: Where
+) -> None:
+    """Then the rest of two commits lies at the log's end: the one being written, and of the one
+    in whose place it is written what was longer."""
+    journal, _ = start(folder)
+    step(journal, 1, 0)
+    disk.fail(Op.SYNC, 1, errno.EIO)
+    overwrite = journal._store._overwrite
+
+    def killed() -> bool:
+        disk.die_at(n, where)
+        return overwrite()
+
+    journal._store._overwrite = killed  # type: ignore[method-assign]
+    with contextlib.suppress(JournalUnwritable):
+        await journal.accept(make_order(7, 3), PLAN)
+    crash(disk)
+    disk.revive()
+    journal, opening = start(folder)
+    assert not opening.lost
+    assert is_whole(journal)
 
 
 def test_a_failed_sync_of_the_logs_name_is_noticed(disk: Disk, folder: Path) -> None:

@@ -526,6 +526,18 @@ async def test_a_log_that_lost_durable_commits_is_damage(bench: Bench, where: st
     assert opening.set_aside is not None
 
 
+async def test_the_last_commit_but_one_that_rotted_in_the_log_is_damage(bench: Bench) -> None:
+    """Two commits are behind the break, as after a crash while a failed one was written over; but
+    here the frames still follow one from the other."""
+    await history(bench, 5)
+    wal = bench.folder / "journal.db-wal"
+    log = wal.read_bytes()
+    commits = [at for at in range(32, len(log), 4120) if any(log[at + 4 : at + 8])]
+    at(commits[-3] + 4120 + 24 + 300, b"\x5a" * 100)(wal)
+    _, opening = bench.open()
+    assert opening.lost
+
+
 async def test_a_torn_end_of_the_log_is_no_damage(bench: Bench) -> None:
     """A power cut in the last commit: it was not durable, and everything before it is."""
     await history(bench, 5)
