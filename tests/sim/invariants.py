@@ -49,6 +49,8 @@ class Cycle:
     fell: int = 0
     fooled: bool = False
     """Something else than goods darkened its eye while it ran: the board takes it for an item."""
+    doubtful: bool = False
+    """Its frame was lost on the wire, or its daemon died with it open: nobody knew whether it moved."""
     faults: set[str] = field(default_factory=set)
 
     @property
@@ -118,6 +120,8 @@ class Judge:
 
     def crashed(self) -> None:
         self.counts["crashes"] += 1
+        for cycle in self.newest.values():
+            cycle.doubtful = True
         self._watched = None
 
     def heard(self, message: Message) -> None:
@@ -138,6 +142,10 @@ class Judge:
                 cycle.fell += 1
             if self.newest.get(board) is not cycle:
                 self._fool(board)  # an item of an earlier cycle, in this one's eye
+        elif event == "fault" and line["kind"] == "lose_command":
+            newest = self.newest.get(board)
+            if newest is not None:
+                newest.doubtful = True
         elif event == "fault" and lane is not None:
             cycle = self.driven.get((board, int(lane)))
             if cycle is not None:
@@ -352,7 +360,7 @@ class Judge:
         )
 
     def _may_have_moved(self, cycle: Cycle) -> bool:
-        return bool(cycle.drives) or self.outcome(cycle) == "unknown"
+        return cycle.doubtful or bool(cycle.drives) or self.outcome(cycle) == "unknown"
 
     def _judge_motion(self, board: str, lane: int) -> None:
         plan = self.world.plan[board]
