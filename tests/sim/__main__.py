@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = (
         [given.seed] if given.seed is not None else range(given.first, given.first + given.count)
     )
-    make = storm if given.storm else generate
+    make = storm if given.storm else mixed if given.mixed else generate
     totals: Counter[str] = Counter()
     cells: Counter[matrix.Cell] = Counter()
     began = time.process_time()
@@ -64,6 +64,11 @@ def environment() -> dict[str, str]:
     except layer.NoCompiler as missing:
         print(f"power cuts lose nothing: {missing}", file=sys.stderr)
         return {**os.environ, **same}
+
+
+def mixed(seed: int, layout: str | None = None) -> Scenario:
+    """Every fourth one a storm."""
+    return storm(seed, layout) if seed % 4 == 0 else generate(seed, layout)
 
 
 def play(scenario: Scenario) -> World:
@@ -110,7 +115,7 @@ def _tell_broken(world: World, given: argparse.Namespace) -> None:
     for happening in small.scenario.happenings:
         print(f"  {happening}")
     choice = f" --layout {given.layout}" if given.layout else ""
-    choice += " --storm" if given.storm else ""
+    choice += " --storm" if given.storm else " --mixed" if given.mixed else ""
     print(f"\nAgain: python -m tests.sim --seed {world.scenario.seed}{choice}")
 
 
@@ -149,6 +154,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="one alone")
     parser.add_argument("--quiet", action="store_true", help="of a breach: its seed and its words")
     parser.add_argument("--storm", action="store_true", help="a crash every second")
+    parser.add_argument("--mixed", action="store_true", help="every fourth seed a storm")
     parser.add_argument("--matrix", action="store_true", help="what went wrong behind which write")
     parser.add_argument("--layout", choices=LAYOUTS, help="else by the seed")
     return parser

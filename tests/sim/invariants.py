@@ -50,7 +50,7 @@ class Cycle:
     fooled: bool = False
     """Something else than goods darkened its eye while it ran: the board takes it for an item."""
     doubtful: bool = False
-    """Its frame was lost on the wire, or its daemon died with it open: nobody knew whether it moved."""
+    """Its frame was lost on the wire, or its daemon died with it open: who knows if it moved."""
     faults: set[str] = field(default_factory=set)
 
     @property

@@ -50,6 +50,7 @@ UNITS = "controller/journal/units.py"
 LANES = "controller/journal/lanes.py"
 CLOCK = "controller/clock.py"
 INTAKE = "controller/uplink/intake.py"
+STORE = "controller/journal/store.py"
 
 MISTAKES = (
     Mistake("the drive frame again after silence", "xy", (Edit(
@@ -302,6 +303,35 @@ MISTAKES = (
     Mistake("two cabinets of one board at once", "two", (Edit(
         CABINET, "        async with self._station.turn:\n", "        async with asyncio.Lock():\n",
     ),)),
+    Mistake("commits are not synced", "vbp", (Edit(
+        STORE, '"PRAGMA synchronous = FULL",', '"PRAGMA synchronous = OFF",',
+    ),)),
+    Mistake("synced at checkpoints only", "xy", (Edit(
+        STORE, '"PRAGMA synchronous = FULL",', '"PRAGMA synchronous = NORMAL",',
+    ),)),
+    Mistake("a commit whose sync failed is left in the log", "vbp", (Edit(
+        STORE,
+        "                if extended_code(error) == SQLITE_IOERR_FSYNC and not self._overwrite():\n",
+        "                if extended_code(error) == 0:\n",
+    ),)),
+    Mistake("a torn end of the log is a damaged journal", "vbp", (Edit(
+        "controller/journal/opening.py", "TORN_COMMITS = 1\n", "TORN_COMMITS = 0\n",
+    ),)),
+    Mistake("no room is put by for the end of a cycle", "vbp", (Edit(
+        "controller/journal/core.py",
+        "        rescue = self._reserve.release if rescued else None\n",
+        "        rescue = None\n",
+    ),)),
+    Mistake("the last word of a cycle is heard again for the next", "xy", (Edit(
+        "controller/boards/xy/driver.py",
+        '            self._last_data = _frame_of(ticket.get("heard"))\n',
+        "",
+    ),)),
+    Mistake("acknowledged although its rejection reached nobody", "vbp", (Edit(
+        INTAKE,
+        "        return Disposition.ACKNOWLEDGE if heard else Disposition.LEAVE\n",
+        "        return Disposition.ACKNOWLEDGE\n",
+    ),)),
 )  # fmt: skip
 
 
@@ -323,7 +353,7 @@ def caught_after(mistake: Mistake, most: int) -> tuple[int, str]:
     """Seeds played until a promise broke, and which; 0 when none did."""
     with tempfile.TemporaryDirectory(prefix="vc-mistake-") as directory:
         planted(mistake, Path(directory))
-        command = [sys.executable, "-m", "tests.sim", "--quiet"]
+        command = [sys.executable, "-m", "tests.sim", "--quiet", "--mixed"]
         command += ["--count", str(most), "--layout", mistake.layout]
         done = subprocess.run(
             command,
