@@ -311,16 +311,11 @@ MISTAKES = (
     ),)),
     Mistake("a commit whose sync failed is left in the log", "vbp", (Edit(
         STORE,
-        "                if extended_code(error) == SQLITE_IOERR_FSYNC and not self._overwrite():\n",
-        "                if extended_code(error) == 0:\n",
+        "if extended_code(error) == SQLITE_IOERR_FSYNC and not self._overwrite():\n",
+        "if extended_code(error) == SQLITE_IOERR_FSYNC and not self.path:\n",
     ),)),
     Mistake("a torn end of the log is a damaged journal", "vbp", (Edit(
         "controller/journal/opening.py", "TORN_COMMITS = 1\n", "TORN_COMMITS = 0\n",
-    ),)),
-    Mistake("no room is put by for the end of a cycle", "vbp", (Edit(
-        "controller/journal/core.py",
-        "        rescue = self._reserve.release if rescued else None\n",
-        "        rescue = None\n",
     ),)),
     Mistake("the last word of a cycle is heard again for the next", "xy", (Edit(
         "controller/boards/xy/driver.py",
@@ -329,7 +324,9 @@ MISTAKES = (
     ),)),
     Mistake("acknowledged although its rejection reached nobody", "vbp", (Edit(
         INTAKE,
+        "code, order.key, facts.message, published=heard)\n"
         "        return Disposition.ACKNOWLEDGE if heard else Disposition.LEAVE\n",
+        "code, order.key, facts.message, published=heard)\n"
         "        return Disposition.ACKNOWLEDGE\n",
     ),)),
 )  # fmt: skip

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.sim import pairs
+
 LAYOUTS = ("vbp", "xy", "both", "two")
 PRODUCTS = {
     "vbp": (121, 122),
@@ -182,53 +184,23 @@ def one_fault(chance: random.Random, board: str, names: Sequence[str]) -> Made:
 def _in_one_cycle(chance: random.Random, layout: str) -> list[Made]:
     """Two rare things and an order for them: what chance alone brings together too seldom."""
     board = chance.choice(BOARDS[layout])
-    pairs = XY_PAIRS if board == "side" else VBP_PAIRS
     product = chance.choice(PRODUCTS_OF[board])
-    order = {"lines": [{"product_id": product, "quantity": 2}], "ttl": 90, "age": 0}
+    order = {"lines": [{"product_id": product, "quantity": chance.choice((2, 3))}], "ttl": 90}
     steps = chance.randint(0, 40)
-    made: list[Made] = []
-    for kind, more in chance.choice(pairs):
-        fitted = dict(more)
-        if kind == "fault":
-            fitted["board"] = board
-        else:
-            fitted["steps"] = steps
-        made.append((kind, fitted))
-    return [*made, ("order", order)]
+    pair = chance.choice(pairs.EVERYWHERE + (pairs.XY if board == "side" else pairs.VBP))
+    return [*(_fitted(made, board, steps) for made in pair), ("order", {**order, "age": 0})]
 
 
-VBP_PAIRS: tuple[tuple[Made, ...], ...] = (
-    # killed between the arrival of a command and what follows from it
-    (("kill", {"away_s": 1.0, "on": "arrival"}),),
-    # killed about the end of a cycle
-    (("kill", {"away_s": 1.0, "on": "answer"}),),
-    # the board forgets its records, and so does the daemon
-    (
-        ("fault", {"name": "forget_memory", "lane": 1}),
-        ("kill", {"away_s": 5.0, "on": "drive"}),
-    ),
-    (
-        ("fault", {"name": "forget_memory", "lane": 2}),
-        ("kill", {"away_s": 5.0, "on": "drive"}),
-    ),
-)
-XY_PAIRS: tuple[tuple[Made, ...], ...] = (
-    # neither the ACK of the drive frame is heard nor its 01
-    (
-        ("fault", {"name": "no_ack", "lasts_s": 5.0}),
-        ("fault", {"name": "corrupt", "probability": 0.7, "lasts_s": 2.0}),
-    ),
-    # its 01 is told to nobody, then an error
-    (
-        ("fault", {"name": "error_then_ff", "started": True}),
-        ("fault", {"name": "unplug", "lane": 1, "lasts_s": 4.0}),
-    ),
-    (
-        ("fault", {"name": "error_then_ff", "started": True}),
-        ("fault", {"name": "corrupt", "probability": 0.7, "lasts_s": 2.0}),
-    ),
-    (("kill", {"away_s": 0.1, "on": "drive"}),),
-)
+def _fitted(made: Made, board: str, steps: int) -> Made:
+    kind, more = made
+    fitted = dict(more)
+    if kind in pairs.OF_A_BOARD:
+        fitted["board"] = board
+    elif kind in pairs.IN_STEPS:
+        fitted["steps"] = fitted.get("steps", steps)
+    if "made" in fitted:
+        fitted["made"] = _fitted(fitted["made"], board, steps)
+    return kind, fitted
 
 
 def _broker(chance: random.Random, _layout: str) -> Made:

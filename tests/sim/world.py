@@ -288,6 +288,10 @@ class World:
         }
         self.broker.publish(f"{ROOT}/cancel", json.dumps(body).encode())
 
+    def do_cancel_newest(self) -> None:
+        if self.commands:
+            self.do_cancel((len(self.commands) - 0.5) / (len(self.commands) + 2))
+
     def do_retained(self, which: float) -> None:
         if self.commands:
             known = self.commands[int(which * len(self.commands))]
