@@ -62,7 +62,7 @@ def last_word(judge: Judge) -> None:
         if cycle.order is None:
             tests[by_lane[cycle.board, cycle.lane]] += cycle.fell or 1
         extra += max(0, cycle.fell - 1)
-        if cycle.fell == 1 and cycle.excuse and judge.counted_without(cycle):
+        if cycle.fell and cycle.excuse and judge.counted_without(cycle):
             judge.counts[cycle.excuse] += 1
             extra += 1
     facts = final.Facts(
