@@ -45,6 +45,8 @@ class Cycle:
     """Commits that had passed when it was opened."""
     error: float
     """Seconds that the computer's clock was ahead then."""
+    unfit: str = ""
+    """Why its lane was not to turn when it was opened: such a cycle must be withdrawn unmoved."""
     drives: int = 0
     fell: int = 0
     fooled: bool = False
@@ -230,7 +232,8 @@ class Judge:
         self.must(not known or told != "delivered", "P2", f"{unit} goes again after delivered")
         self.must(row["accepted_boot"] == row["boot"], "P4", f"{unit} is resumed after a reboot")
         fit = row["health"] == "ok" and not row["uncertain"]
-        self.must(fit, "health", f"{unit} goes on lane {row['channel']}, {row['health']}")
+        if not fit:
+            cycle.unfit = f"{unit} goes on lane {row['channel']}, {row['health']}"
 
     def lost(self, how: str, copy: Copy | None) -> None:
         """The journal is another one at the next start."""
@@ -285,6 +288,7 @@ class Judge:
                 "P1",
                 f"{board} drives cycle {line['cycle_id']}, the newest is {cycle.cycle_id}",
             )
+        self.must(not cycle.unfit, "health", cycle.unfit)
         cycle.drives += 1
         self.driven[board, lane] = cycle
         self.must(
