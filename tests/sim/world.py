@@ -23,7 +23,7 @@ from firmware_sim.board import EmulatedBoard, build_board
 from firmware_sim.faults import Fault
 from firmware_sim.scenario import BoardSettings, LaneSettings
 from tests.disk.layer import Disk, Op, Where, is_preloaded, seed_sqlite
-from tests.sim import clocks, matrix, memories, rest
+from tests.sim import clocks, hands, matrix, memories, rest
 from tests.sim.ambush import Ambushes
 from tests.sim.broker import Broker, ModelLink, Stored
 from tests.sim.clocks import WallClock
@@ -46,7 +46,6 @@ behind it, a minute for a broker's refusals, twice over."""
 SYSTEMD_RESTART_S = 5.0
 """The unit's RestartSec."""
 
-GOODS = 8
 
 WRITES = {"before_write": Where.BEFORE, "half_write": Where.HALF, "after_write": Where.AFTER}
 """Where in a call of the disk the daemon dies, by a happening's `on`."""
@@ -55,6 +54,7 @@ ACTS: Mapping[str, Callable[..., None]] = {
     "clock_drift": clocks.drift,
     "no_battery": clocks.no_battery,
     **memories.ACTS,
+    **hands.ACTS,
 }
 """Happenings that have a file of their own; the others are the world's `do_` methods."""
 
@@ -134,7 +134,7 @@ class World:
     def _board(self, name: str) -> EmulatedBoard:
         plan = self.plan[name]
         lanes = tuple(
-            LaneSettings(number=number, kind=plan.kind, goods=GOODS, run_ms=800, fall_ms=300)
+            LaneSettings(number=number, kind=plan.kind, goods=hands.GOODS, run_ms=800, fall_ms=300)
             for number in plan.lanes.values()
         )
         settings = BoardSettings(
@@ -209,7 +209,7 @@ class World:
         stepped = self.timeline.step(limit)
         if stepped is not None:
             self._count_down(stepped)
-        if self.disk is not None:
+        if self.disk is not None and stepped is not self.loop:
             self._look_at_disk(self.disk)
         if self.loop.failures:
             raise self.loop.failures[0]
@@ -493,80 +493,7 @@ class World:
         setattr(self.broker.weather, name, probability)
         self.loop.call_later(lasts_s, setattr, self.broker.weather, name, 0.0)
 
-    # ------------------------------------------------------------------ happenings: hands
-
-    def do_test(self, which: float, board: str, lasts_s: float) -> None:
-        del lasts_s
-        channel = self._channel(board, which)
-
-        async def vend(operations: Any) -> None:
-            async for _step in operations.test_lane(channel, 1, "technician"):
-                pass
-
-        self._act(vend)
-
-    def do_fill(self, which: float, board: str, lasts_s: float) -> None:
-        del lasts_s
-        cabinet = self._cabinet(board, which)
-
-        async def fill(operations: Any) -> None:
-            self.judge.fills[board] += 1
-            await operations.stock_fill(cabinet, "technician")
-            for channel, number in self.plan[board].lanes.items():
-                if channel[0] == cabinet:
-                    self.boards[board].machine.refill(number, GOODS)
-                    self.judge.losses.counted.add(channel)
-            self.judge.fills[board] -= 1
-
-        self._act(fill)
-
-    def do_enable(self, which: float, board: str, lasts_s: float) -> None:
-        del lasts_s
-        channel = self._channel(board, which)
-        self._act(lambda operations: operations.lane_enable(channel, "seen to", "technician"))
-
-    def do_disable(self, which: float, board: str, lasts_s: float) -> None:
-        channel = self._channel(board, which)
-        self._act(lambda operations: operations.lane_disable(channel, "looks odd", "technician"))
-        self.loop.call_later(lasts_s, self.do_enable, which, board, 0.0)
-
-    def do_stop_cabinet(self, which: float, board: str, lasts_s: float) -> None:
-        name = self._cabinet(board, which)
-        self._act(lambda operations: operations.cabinet_stop(name, "hands in", "technician"))
-        self.loop.call_later(lasts_s, self.do_start_cabinet, which, board, 0.0)
-
-    def do_start_cabinet(self, which: float, board: str, lasts_s: float) -> None:
-        del lasts_s
-        name = self._cabinet(board, which)
-        self._act(lambda operations: operations.cabinet_start(name, "technician"))
-
-    def do_accept_board(self, which: float, board: str, lasts_s: float) -> None:
-        del which, lasts_s
-        if memories.crossed(self):
-            return  # who looks at the boards sees that
-
-        async def accept(operations: Any) -> None:
-            accepted = self.judge.losses.accepted
-            was = accepted.get(board)
-            # A crash may come between the commit and our hearing of it.
-            accepted[board] = self.boards[board].memory.memory_id
-            try:
-                await operations.board_accept(board, "technician")
-            except Exception:
-                if was is None:
-                    del accepted[board]
-                else:
-                    accepted[board] = was
-                raise
-
-        self._act(accept)
-
-    def _channel(self, board: str, which: float) -> str:
-        channels = list(self.plan[board].lanes)
-        return channels[int(which * len(channels))]
-
-    def _cabinet(self, board: str, which: float) -> str:
-        return self.plan[board].cabinets[int(which * len(self.plan[board].cabinets))]
+    # ------------------------------------------------------------------ hands
 
     def _act(self, call: Callable[[Any], Any]) -> None:
         """A technician's act on the running daemon; a refusal is an answer too."""

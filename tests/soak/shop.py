@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.sim import rest
+from tests.sim.hands import GOODS
 from tests.sim.scenario import Scenario
-from tests.sim.world import GOODS, REST_WITHIN_S, ROOT, World
+from tests.sim.world import REST_WITHIN_S, ROOT, World
 from tests.soak.day import LONGEST_LATE_DROP_MS, Rates, watch
 from tests.soak.judge import ForgetfulJudge
 
@@ -76,8 +77,7 @@ class Shop(World):
         began, fell = self.now, self.judge.counts["product_fell"]
         for happening in watch(self.scenario.seed, self.watches, self.scenario.layout, self.rates):
             self._run_to(began + happening.at)
-            self.tell("*", str(happening)[13:])
-            getattr(self, f"do_{happening.kind}")(**happening.more)
+            self._perform((happening.kind, happening.more))
         self.idle = 0 if self.judge.counts["product_fell"] > fell else self.idle + 1
         self.judge.must(self.idle <= IDLE_WATCHES, "soak", "the machine sells")
         self._run_to(max(self.now, began + self.rates.watch_s - SETTLE_S))
