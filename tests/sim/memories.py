@@ -112,6 +112,7 @@ def lose(world: World, how: str, which: float, away_s: float) -> None:
         return
     world.judge.matrix.trouble(matrix.JOURNAL)
     world._crash(away_s)
+    world._disarm()  # what was to die in a write of its own must not die in these
     if world.disk is not None:
         world._mend_disk(world.disk)  # who can put back a copy has a disk that can be written
     LOSSES[how](world.machine.state_dir, back)
@@ -158,8 +159,10 @@ def _synced(folder: Path) -> None:
     if folder.exists():
         for path in (*folder.iterdir(), folder):
             handle = os.open(path, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
     sync_folder(folder.parent)
 
 

@@ -175,9 +175,10 @@ class World:
             try:
                 self._play()
             finally:
-                self.machine.crash()
-                if self.disk is not None:
-                    self.disk.stop()
+                with contextlib.ExitStack() as ends:
+                    if self.disk is not None:
+                        ends.callback(self.disk.stop)
+                    self.machine.crash()
                 for board in self.boards.values():
                     board.close()
                 gc.collect(0)
