@@ -157,6 +157,23 @@ def test_rule_4_the_disputed_record_is_journalled_as_foreign_before_it_is_releas
     on_bench(play, board)
 
 
+def test_what_was_told_before_a_drive_is_not_about_it() -> None:
+    """An old copy of the journal gives an id again. The board that knew it was changed for
+    another, whose first word must not be the record of the one before."""
+    board = ScriptedVbp()
+    board.records[7] = frames.ResultAnswer(7, 3, 0, 1, 1)
+
+    async def play(bench: Bench) -> None:
+        await until(lambda: bool(bench.desk.records))
+        board.restart(0xBEEF)
+        board.records.clear()
+        await until(lambda: bench.driver.status().detail.get("boot_id") == 0xBEEF)
+        events = await drive(bench.driver, an_order(7))
+        assert names(events) == ["FrameWritten", "Acknowledged", "Moving", "Ended"]
+
+    on_bench(play, board)
+
+
 @pytest.mark.parametrize("lost", [1, 2])
 def test_p1_a_lost_answer_leads_to_one_motor_run(lost: int) -> None:
     async def play(bench: Bench) -> None:

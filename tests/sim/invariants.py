@@ -158,10 +158,12 @@ class Judge:
             self.world.boundary("answer")
 
     def _fool(self, board: str) -> None:
-        """The newest cycle's eye is darkened by something else than its goods."""
-        newest = self.newest.get(board)
-        if newest is not None:
-            newest.fooled = True
+        """The newest cycle's eye is darkened by something else than its goods; where that one never
+        moved, the board takes it for a late fall of the last that did."""
+        moved = [c for c in self.cycles.values() if c.board == board and c.drives]
+        for cycle in (self.newest.get(board), moved[-1] if moved else None):
+            if cycle is not None:
+                cycle.fooled = True
 
     def step(self) -> None:
         machine = self.world.machine

@@ -217,6 +217,7 @@ class VbpBoard:
     async def drive(self, order: DriveOrder, ticket: Ticket) -> AsyncGenerator[CycleEvent, None]:
         with self._stream(order.cycle_id) as stream:
             remember(self._watched, order.cycle_id, order.watch_eye)
+            self._reported.pop(order.cycle_id, None)  # told before it: of another use of this id
             events = drive_cycle(self, stream, order, ticket, self._clock)
             async with contextlib.aclosing(events):
                 async for event in events:
