@@ -13,14 +13,13 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.disk import layer
-from tests.sim import matrix
 from tests.sim.scenario import LAYOUTS, Scenario, generate
 from tests.sim.storm import storm
+from tests.sim.tally import Tally
 from tests.sim.world import World
 
 STORY_LINES = 80
@@ -35,24 +34,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         [given.seed] if given.seed is not None else range(given.first, given.first + given.count)
     )
     make = storm if given.storm else mixed if given.mixed else generate
-    totals: Counter[str] = Counter()
-    cells: Counter[matrix.Cell] = Counter()
+    tally = Tally.read(given.tally)
     began = time.process_time()
     for seed in seeds:
         world = play(make(seed, given.layout))
-        totals.update(world.judge.counts)
-        totals["orders"] += len(world.commands)
-        totals["troubles"] += world.judge.matrix.troubles
-        cells.update(world.judge.matrix.seen)
-        totals["virtual_s"] += int(world.now)
         if world.broken and given.quiet:
             print(seed, world.broken)
             return 1
         if world.broken:
             _tell_broken(world, given)
             return 1
-    _tell_figures(len(seeds), totals, time.process_time() - began)
-    return _tell_matrix(cells) if given.matrix else 0
+        tally.add(world)
+    tally.cpu_s += time.process_time() - began
+    if given.tally is not None:
+        tally.write(given.tally)
+    print(tally.figures())
+    return _tell_matrix(tally) if given.matrix else 0
 
 
 def environment() -> dict[str, str]:
@@ -119,29 +116,10 @@ def _tell_broken(world: World, given: argparse.Namespace) -> None:
     print(f"\nAgain: python -m tests.sim --seed {world.scenario.seed}{choice}")
 
 
-def _tell_figures(runs: int, totals: Counter[str], took: float) -> None:
-    took = max(took, 0.001)
-    virtual, crashes = totals["virtual_s"], totals["crashes"]
-    print(
-        f"{runs} runs, no promise broken: {virtual / 3600:.1f} hours in {took:.1f} s of one core "
-        f"({virtual / took:.0f} times real time), {crashes} crashes ({crashes / took:.1f} a second)"
-    )
-    told = ("orders", "commands", "troubles", "cycles", "drive_frame", "product_fell", "fault",
-            "commits", "board_reset", "power_off", "unplugged", "gave_up",
-            "fell_too_late", "board_denied",
-            "journal_directory", "journal_database", "journal_corrupt", "journal_older",
-            "journal_older_directory", "old_copy_never_noticed", "went_on_from_an_old_copy",
-            "taken_again_unknowing", "told_from_an_old_copy",
-            "pruned_by_a_wrong_clock")  # fmt: skip
-    print(", ".join(f"{name} {totals[name]}" for name in told if totals[name]))
-
-
-def _tell_matrix(cells: Counter[matrix.Cell]) -> int:
+def _tell_matrix(tally: Tally) -> int:
     """Both tables; 1 when a cell of them is empty."""
-    protocols = tuple(sorted({protocol for protocol, _, _ in cells}))
-    for protocol in protocols:
-        print(f"\n{matrix.table(cells, protocol)}")
-    empty = matrix.empty_cells(cells, protocols)
+    tables, empty = tally.tables()
+    print(f"\n{tables}")
     for cell in empty:
         print("never tried:", ", ".join(cell))
     return 1 if empty else 0
@@ -155,6 +133,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="of a breach: its seed and its words")
     parser.add_argument("--storm", action="store_true", help="a crash every second")
     parser.add_argument("--mixed", action="store_true", help="every fourth seed a storm")
+    parser.add_argument("--tally", type=Path, metavar="FILE", help="add the figures to this file")
     parser.add_argument("--matrix", action="store_true", help="what went wrong behind which write")
     parser.add_argument("--layout", choices=LAYOUTS, help="else by the seed")
     return parser
