@@ -46,10 +46,10 @@ class Tally:
         took = max(self.cpu_s, 0.001)
         crashes = self.totals["crashes"]
         counts = (f"{name} {self.totals[name]}" for name in TOLD if self.totals[name])
-        speed, often = self.virtual_s / took, crashes / took
+        hours, speed, often = self.virtual_s / 3600, self.virtual_s / took, crashes / took
         return (
-            f"{self.runs} runs, no promise broken: {self.virtual_s / 3600:.1f} hours in {took:.1f} s"
-            f" of one core ({speed:.0f} times real time), {crashes} crashes ({often:.1f} a second)\n"
+            f"{self.runs} runs, no promise broken: {hours:.1f} hours in {took:.1f} s of one core "
+            f"({speed:.0f} times real time), {crashes} crashes ({often:.1f} a second)\n"
             + ", ".join(counts)
         )
 
