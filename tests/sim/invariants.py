@@ -291,6 +291,8 @@ class Judge:
                 f"{board} drives cycle {line['cycle_id']}, the newest is {cycle.cycle_id}",
             )
         self.must(not cycle.unfit, "health", cycle.unfit)
+        running = self.world.boards[board].machine.running
+        self.must(running is None, "P5", f"{board} is driven while lane {running} turns")
         cycle.drives += 1
         self.driven[board, lane] = cycle
         self.must(

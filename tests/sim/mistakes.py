@@ -62,9 +62,9 @@ MISTAKES = (
     ),)),
     Mistake("the drive frame again for want of an ACK", "xy", (
         Edit(
-            "controller/boards/xy/options.py",
-            "    resend_same_packno: int = 0\n",
-            "    resend_same_packno: int = 3\n",
+            "controller/boards/xy/driver.py",
+            "            resends=self._options.resend_same_packno,\n",
+            "            resends=3,\n",
         ),
         Edit(
             "controller/boards/xy/driver.py",

@@ -74,6 +74,18 @@ XY: tuple[Pair, ...] = (
         ("fault", {"name": "corrupt", "probability": 0.7, "lasts_s": 2.0}),
     ),
     (kill("drive"),),
+    # it turns on and on, and says nothing while it does
+    (
+        ("fault", {"name": "motor_runs_on"}),
+        ("fault", {"name": "ack_no_status"}),
+    ),
+    (
+        ("fault", {"name": "motor_runs_on"}),
+        ("fault", {"name": "go_silent", "lasts_s": 10.0}),
+    ),
+    # the last word of a cycle is not acknowledged before the next is opened
+    (behind("close_cycle", kill("now", steps=10)), behind("close_cycle", kill("now", steps=0))),
+    (behind("close_cycle", ("power", {"away_s": 0.1, "on": "now", "steps": 0})),),
     # acknowledged, and no word after it while the lane turns
     (("fault", {"name": "ack_no_status"}),),
     (("fault", {"name": "ack_no_status"}), kill("drive", 1.0)),

@@ -90,8 +90,8 @@ def generate(seed: int, layout: str | None = None) -> Scenario:
     length = chance.uniform(60, 400)
     happenings = [
         Happening(round(at, 3), kind, more)
-        for _ in range(chance.randint(0, 3))
-        for at in [chance.uniform(0, length)]
+        for _ in range(chance.randint(0, 5))
+        for at in [chance.uniform(0, length - 50)]
         for kind, more in _in_one_cycle(chance, where)
     ] + [
         Happening(round(chance.uniform(0, length), 3), kind, more)
