@@ -46,7 +46,7 @@ class Cycle:
     error: float
     """Seconds that the computer's clock was ahead then."""
     unfit: str = ""
-    """Why its lane was not to turn when it was opened: such a cycle must be withdrawn unmoved."""
+    """Why it was not to begin when it was opened: such a cycle must be withdrawn unmoved."""
     drives: int = 0
     fell: int = 0
     fooled: bool = False
@@ -224,7 +224,8 @@ class Judge:
         self.cycles[name] = self.newest[row["board"]] = cycle
         self.counts["cycles"] += 1
         knew = self.time.believable or not self.time.certain
-        self.must(knew, "P13", f"cycle {cycle_id} begins, and the clock cannot be believed")
+        if not knew:
+            cycle.unfit = f"P13: cycle {cycle_id} begins, and the clock cannot be believed"
         if key is None:
             return
         unit = f"unit {key}#{row['unit']}"
