@@ -10,13 +10,16 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import random
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.disk import layer
+from tests.sim.ambush import behind_rare
 from tests.sim.scenario import LAYOUTS, Scenario, generate
 from tests.sim.storm import storm
 from tests.sim.tally import Tally
@@ -64,8 +67,14 @@ def environment() -> dict[str, str]:
 
 
 def mixed(seed: int, layout: str | None = None) -> Scenario:
-    """Every fourth one a storm."""
-    return storm(seed, layout) if seed % 4 == 0 else generate(seed, layout)
+    """Every fourth one a storm, and every fourth with trouble behind the rarest writes."""
+    if seed % 4 == 0:
+        return storm(seed, layout)
+    made = generate(seed, layout)
+    if seed % 4 == 2:
+        laid = behind_rare(random.Random(f"rare/{seed}"), made.layout)
+        return replace(made, happenings=(*laid, *made.happenings))
+    return made
 
 
 def play(scenario: Scenario) -> World:

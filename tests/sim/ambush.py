@@ -16,6 +16,7 @@ from tests.sim.scenario import Happening, Made
 STEPS = (0, 0, 1, 2, 3, 5, 8, 13, 21)
 """Callbacks of the daemon behind the write; most of what follows from it happens in these."""
 BEHIND_EACH = 2
+RARE = ("revise", "withdraw_cycle", "reassign", "finish_unit")
 
 
 class Ambushes:
@@ -55,6 +56,19 @@ def behind_each(chance: random.Random, layout: str) -> list[Happening]:
             {"boundary": boundary, "steps": chance.choice(STEPS), "made": trouble(chance, layout)},
         )
         for boundary in matrix.BOUNDARIES
+        for _ in range(BEHIND_EACH)
+    ]
+
+
+def behind_rare(chance: random.Random, layout: str) -> list[Happening]:
+    """For a day that is quiet enough for them to come about."""
+    return [
+        Happening(
+            0.0,
+            "ambush",
+            {"boundary": boundary, "steps": chance.choice(STEPS), "made": trouble(chance, layout)},
+        )
+        for boundary in RARE
         for _ in range(BEHIND_EACH)
     ]
 

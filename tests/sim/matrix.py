@@ -31,6 +31,9 @@ BOUNDARIES: Mapping[str, str] = {
 }
 """Method of the journal -> what has become durable with it."""
 
+NO_SUCH_WRITE = frozenset({("xy", "remember_board")})
+"""An XY board has no memory that could be noted."""
+
 READS = frozenset(
     ("waiting_units", "open_cycles", "cycle", "lane_states", "stopped_cabinets", "board_memory",
      "last_ticket", "newest_cycle", "look_up", "oldest", "waiting", "has_room", "background_check",
@@ -120,7 +123,7 @@ def empty_cells(seen: Counter[Cell], protocols: tuple[str, ...]) -> list[Cell]:
         for protocol in protocols
         for boundary in BOUNDARIES
         for column in COLUMNS
-        if not seen[protocol, boundary, column]
+        if (protocol, boundary) not in NO_SUCH_WRITE and not seen[protocol, boundary, column]
     ]
 
 
