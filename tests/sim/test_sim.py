@@ -15,7 +15,7 @@ import pytest
 from tests.sim.__main__ import environment, play
 from tests.sim.loops import Timeline
 from tests.sim.mistakes import MISTAKES, Mistake, caught_after, planted
-from tests.sim.scenario import generate
+from tests.sim.scenario import Happening, Scenario, generate
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,6 +85,34 @@ def test_a_planted_mistake_is_caught(name: str) -> None:
     seeds, breach = caught_after(mistake, 40)
     assert seeds, "not within 40 seeds"
     print(seeds, breach)
+
+
+def test_the_power_goes_between_the_last_word_of_a_unit_and_the_drive_of_the_next() -> None:
+    """P2: an XY board repeats the 02 that nobody acknowledged, to a daemon that finds the next
+    cycle of the same lane open and never driven."""
+    cycles = set()
+    for steps in range(24):  # callbacks behind the commit that closed the first cycle
+        power = ("power", {"away_s": 0.1, "on": "now", "steps": 0})
+        order = {"lines": [{"product_id": 222, "quantity": 2}], "ttl": 90, "age": 0}
+        happenings = (
+            Happening(0.0, "ambush", {"boundary": "close_cycle", "steps": steps, "made": power}),
+            Happening(3.0, "order", order),
+            Happening(40.0, "nonsense", {"which": 0.1}),
+        )
+        world = play(
+            Scenario(
+                seed=1,
+                layout="xy",
+                second_cycles=0,
+                require_sync=False,
+                max_parallel=1,
+                happenings=happenings,
+            )
+        )
+        assert world.broken == "", f"{steps} callbacks behind"
+        assert world.judge.counts["drive_frame"] == 1
+        cycles.add(world.judge.counts["cycles"])
+    assert cycles == {1, 2}, "the power went before and behind the commit that opened the next"
 
 
 def test_a_dropped_process_runs_nothing_any_more() -> None:
