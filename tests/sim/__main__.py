@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.disk import layer
-from tests.sim.ambush import behind_rare
+from tests.sim.ambush import RARE, behind
 from tests.sim.scenario import LAYOUTS, Scenario, generate
 from tests.sim.storm import storm
 from tests.sim.tally import Tally
@@ -72,7 +72,7 @@ def mixed(seed: int, layout: str | None = None) -> Scenario:
         return storm(seed, layout)
     made = generate(seed, layout)
     if seed % 4 == 2:
-        laid = behind_rare(random.Random(f"rare/{seed}"), made.layout)
+        laid = behind(random.Random(f"rare/{seed}"), made.layout, RARE)
         return replace(made, happenings=(*laid, *made.happenings))
     return made
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tests.sim import matrix, scenario
 from tests.sim.scenario import Happening, Made
@@ -17,6 +17,7 @@ STEPS = (0, 0, 1, 2, 3, 5, 8, 13, 21)
 """Callbacks of the daemon behind the write; most of what follows from it happens in these."""
 BEHIND_EACH = 2
 RARE = ("revise", "withdraw_cycle", "reassign", "finish_unit")
+"""Writes that come about on a quiet day rather than in a storm."""
 
 
 class Ambushes:
@@ -47,28 +48,15 @@ class Ambushes:
         self._sprung.clear()
 
 
-def behind_each(chance: random.Random, layout: str) -> list[Happening]:
-    """Laid at the beginning."""
+def behind(chance: random.Random, layout: str, boundaries: Iterable[str]) -> list[Happening]:
+    """Laid at the beginning: trouble behind each of these writes."""
     return [
         Happening(
             0.0,
             "ambush",
             {"boundary": boundary, "steps": chance.choice(STEPS), "made": trouble(chance, layout)},
         )
-        for boundary in matrix.BOUNDARIES
-        for _ in range(BEHIND_EACH)
-    ]
-
-
-def behind_rare(chance: random.Random, layout: str) -> list[Happening]:
-    """For a day that is quiet enough for them to come about."""
-    return [
-        Happening(
-            0.0,
-            "ambush",
-            {"boundary": boundary, "steps": chance.choice(STEPS), "made": trouble(chance, layout)},
-        )
-        for boundary in RARE
+        for boundary in boundaries
         for _ in range(BEHIND_EACH)
     ]
 

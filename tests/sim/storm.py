@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 
-from tests.sim import scenario
-from tests.sim.ambush import behind_each
+from tests.sim import matrix, scenario
+from tests.sim.ambush import behind
 from tests.sim.scenario import Happening, Made, Scenario
 
 LASTS_S = 150.0
@@ -36,7 +36,7 @@ def storm(seed: int, layout: str | None = None) -> Scenario:
     chance = random.Random(f"storm/{seed}")
     where = layout or chance.choice(scenario.LAYOUTS)
     pause_s = chance.choice(MEAN_PAUSES_S)
-    happenings = behind_each(chance, where)
+    happenings = behind(chance, where, matrix.BOUNDARIES)
     if chance.random() > JOURNALS_LOST:
         happenings = [h for h in happenings if h.more["made"][0] != "lose_journal"]
     happenings.append(Happening(COPY_AT_S, "copy_journal", {}))
