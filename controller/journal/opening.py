@@ -144,6 +144,7 @@ def examine(files: Files, announcer: Announcer) -> tuple[sqlite3.Connection, Cou
     if path.stat().st_size == 0:
         raise JournalDamaged(f"{path} is empty")
     connection: sqlite3.Connection | None = None
+    _drop_empty_log(files)
     try:
         connection = connect(path)
         _check_schema(connection, path)
@@ -156,6 +157,15 @@ def examine(files: Files, announcer: Announcer) -> tuple[sqlite3.Connection, Cou
             raise _verdict(error, path) from error
         raise
     return connection, counters
+
+
+def _drop_empty_log(files: Files) -> None:
+    """Nothing is written into a log before its name is durable (`Core._keep_log`): a start
+    that left an empty one may have died behind a failed sync of that name, which no later sync
+    brings back. SQLite makes another. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if files.wal.stat().st_size == 0:
+            files.wal.unlink()
 
 
 def _verdict(error: sqlite3.Error, path: Path) -> Exception:

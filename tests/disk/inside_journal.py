@@ -319,6 +319,31 @@ def test_a_failed_sync_of_the_logs_name_is_noticed(disk: Disk, folder: Path) -> 
         journal.abandon()
 
 
+@pytest.mark.parametrize("where", Where)
+@pytest.mark.parametrize("n", range(1, 11))
+def test_killed_behind_a_failed_sync_of_the_logs_name_the_next_start_makes_another(
+    disk: Disk, folder: Path, n: int, where: Where
+) -> None:
+    """P7, P11: the empty log that the dead start left has a name that no sync keeps any more."""
+    journal, _ = start(folder)
+    at_once(journal.close())
+    disk.cut(0, Kept.EVERYTHING)
+    disk.fail(Op.SYNC_FOLDER, 1, errno.EIO)
+    disk.die_at(n, where)
+    with contextlib.suppress(JournalError, OSError):
+        start(folder)
+    crash(disk)
+    disk.revive()
+    disk.fail(Op.SYNC_FOLDER, 0, 0)
+    journal, _ = start(folder)
+    step(journal, 1, 0)
+    known = rows(journal)
+    crash(disk)
+    disk.cut(n, Kept.NOTHING)
+    journal, _ = start(folder)
+    assert rows(journal) == known
+
+
 async def test_a_reserve_that_cannot_be_made_is_unwritable(disk: Disk, folder: Path) -> None:
     """P12: whatever the disk says, `accept` raises JournalUnwritable and nothing else."""
     journal, _ = start(folder)
