@@ -61,6 +61,16 @@ def behind(chance: random.Random, layout: str, boundaries: Iterable[str]) -> lis
     ]
 
 
+def rare(chance: random.Random, layout: str, *, loses_journal: bool) -> list[Happening]:
+    """Trouble behind the writes of a quiet day."""
+    laid = behind(chance, layout, RARE)
+    if loses_journal:
+        boundary = chance.choice((*RARE, "event"))
+        made = TROUBLES[matrix.JOURNAL](chance, layout)
+        laid.insert(0, Happening(0.0, "ambush", {"boundary": boundary, "steps": 0, "made": made}))
+    return laid
+
+
 def trouble(chance: random.Random, layout: str) -> Made:
     """Any column of the matrix."""
     return TROUBLES[chance.choice(matrix.COLUMNS)](chance, layout)

@@ -73,7 +73,7 @@ class Broker:
         """The platform's subscription: (topic, payload, retained), each message that is taken."""
         self.on_acknowledged: Callable[[Stored], None] = lambda _: None
         """A command that the daemon acknowledged."""
-        self.on_arrival: Callable[[], None] = lambda: None
+        self.on_arrival: Callable[[Stored], None] = lambda _: None
         """A message reaches the daemon."""
         self.on_will: Callable[[bytes | None], None] = lambda _: None
         """A client came with a last will; what was retained as its state."""
@@ -358,7 +358,7 @@ class ModelLink:
         kept = stored.payload if len(stored.payload) <= LARGEST_PAYLOAD else None
         inbound = Inbound(self, mid, qos, stored.topic, kept, stored.retained)  # type: ignore[arg-type]  # we are the link
         self._loop.call_soon(self._events.arrived, inbound)
-        self.broker.on_arrival()
+        self.broker.on_arrival(stored)
 
     def tell_connected(self, *, session_present: bool) -> None:
         self.session_present = session_present

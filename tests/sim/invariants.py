@@ -6,6 +6,7 @@ each daemon wrote into its journal before it moved. It never asks the daemon's o
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ class Breach(AssertionError):
 
 
 Key = tuple[int, str]
+SILENCES = frozenset({"no_answer", "cycle_timeout"})
+"""Reasons of a cycle in which its board fell silent."""
 
 
 @dataclass
@@ -41,6 +44,8 @@ class Cycle:
     opened_at: float
     """True Unix seconds."""
     life: int
+    row_opened_at: float
+    """As the journal has it, by the computer's clock."""
     commit: int
     """Commits that had passed when it was opened."""
     error: float
@@ -54,6 +59,8 @@ class Cycle:
     doubtful: bool = False
     """Its frame was lost on the wire, or its daemon died with it open: who knows if it moved."""
     faults: set[str] = field(default_factory=set)
+    closed: bool = False
+    """Seen closed in a journal."""
 
     @property
     def excuse(self) -> str:
@@ -63,6 +70,15 @@ class Cycle:
         if {"success_without_start", "error_then_ff"} <= self.faults:
             return "board_denied"  # it turned without a 01 and told an error: a refusal by its page
         return ""
+
+
+def object_of(payload: bytes) -> dict[str, Any] | None:
+    """A well-formed command of this world; None for nonsense."""
+    try:
+        value = json.loads(payload)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and value.get("order_id") is not True else None
 
 
 def _first(error: BaseException) -> BaseException:
@@ -77,6 +93,10 @@ class Judge:
         self.messages: list[Message] = []
         self.commands: dict[Key, list[Mapping[str, Any]]] = defaultdict(list)
         self.acked: list[Stored] = []
+        self.arrivals: Counter[Key] = Counter()
+        """Order -> how often a command of it reached a daemon that lived."""
+        self.refused: dict[Key, set[tuple[Any, ...]]] = defaultdict(set)
+        """Order -> its rejections with `command_executed: no`, heard by the platform."""
         self.cycles: dict[tuple[int, float], Cycle] = {}
         """By identifier and beginning: a journal that went back uses identifiers again."""
         self.losses = Losses()
@@ -126,10 +146,23 @@ class Judge:
             cycle.doubtful = True
         self._watched = None
 
+    def arrived(self, stored: Stored) -> None:
+        if stored.topic.endswith("/dispense") and (body := object_of(stored.payload)):
+            self.arrivals[body["order_id"], body.get("delivery_id", "")] += 1
+
     def heard(self, message: Message) -> None:
         self.messages.append(message)
         if message.topic == "result":
             self._judge_result(message.json)
+        elif message.topic == "order":
+            self._note_refusal(message.json)
+
+    def _note_refusal(self, body: Mapping[str, Any]) -> None:
+        """One each time that a command comes: repeats of a message have its `seq` or its time."""
+        refused = body["status"] == "rejected" and body["command_executed"] == "no"
+        if refused and body["code"] != "unknown_order":  # that is the answer to a cancel
+            key = (body["order_id"], body["delivery_id"])
+            self.refused[key].add((body["journal"], body["seq"], body["at"]))
 
     def physical(self, board: str, line: Mapping[str, Any]) -> None:
         event, lane = line["event"], line.get("lane")
@@ -203,6 +236,7 @@ class Judge:
                 on_board[row["board"]] += 1
             most = max(on_board.values(), default=0)
             self.must(most <= 1, "one cycle a board", f"{most} cycles of a board are open")
+            self._judge_closed(store._connection)
             self._note(store._connection)
             self.counts["commits"] += 1
             world.boundary("commit")
@@ -218,7 +252,8 @@ class Judge:
         world = self.world
         cycle = Cycle(
             cycle_id, key, row["unit"], row["board"], row["lane"],
-            opened_at=world.wall(), life=world.machine.lives, commit=self.counts["commits"],
+            opened_at=world.wall(), row_opened_at=row["opened_at"], life=world.machine.lives,
+            commit=self.counts["commits"],
             error=world.clock.error,
         )  # fmt: skip
         self.cycles[name] = self.newest[row["board"]] = cycle
@@ -237,6 +272,23 @@ class Judge:
         fit = row["health"] == "ok" and not row["uncertain"]
         if not fit:
             cycle.unfit = f"{unit} goes on lane {row['channel']}, {row['health']}"
+
+    def _judge_closed(self, connection: sqlite3.Connection) -> None:
+        """P5: the commit that says *nobody answered* holds the quarantine of its board too."""
+        for cycle in self.newest.values():
+            if cycle.closed:
+                continue
+            row = connection.execute(
+                "SELECT quarantined, json_extract(finding, '$.reason') AS reason FROM cycles"
+                " WHERE n = ? AND opened_at = ? AND closed_at IS NOT NULL",
+                (cycle.cycle_id % (1 << 32), cycle.row_opened_at),
+            ).fetchone()
+            if row is None:
+                continue
+            cycle.closed = True
+            silent = row["reason"] in SILENCES
+            what = f"cycle {cycle.cycle_id} ends in silence, and {cycle.board} is free again"
+            self.must(row["quarantined"] or not silent, "P5", what)
 
     def lost(self, how: str, copy: Copy | None) -> None:
         """The journal is another one at the next start."""
@@ -318,8 +370,10 @@ class Judge:
         if journal is None:
             return  # the frame was on the wire when its daemon died
         one = journal._store._connection.execute
+        # An XY board lets a command wait while a motor turns: its own cycle may be silent by then.
         closed = one(
-            "SELECT 1 FROM cycles WHERE board = ? AND quarantined = 1", (board,)
+            "SELECT 1 FROM cycles WHERE board = ? AND quarantined = 1 AND n <> ?",
+            (board, cycle.cycle_id % (1 << 32)),
         ).fetchone()
         self.must(not closed, "P5", f"{board} is driven in its quarantine")
         plan = self.world.plan[board]
@@ -347,6 +401,12 @@ class Judge:
             len(of_unit) <= bound,
             "P2",
             f"unit {cycle.order}#{cycle.unit} has {len(of_unit)} cycles",
+        )
+        times = len(self.refused[cycle.order])
+        self.must(
+            times < self.arrivals[cycle.order] or self._nobody_knew(cycle.order),
+            "P8",
+            f"order {cycle.order} was refused as not executed each of {times} times, and is driven",
         )
         expires = max(command["expires_at"] for command in self.commands[cycle.order])
         error = self.time.error_of(cycle.order)

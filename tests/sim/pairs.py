@@ -36,6 +36,12 @@ EVERYWHERE: tuple[Pair, ...] = (
     # the order is refused because its commit could not be synced, and nothing is written after it
     (SYNC_FAILS, kill("publish", 1.0)),
     (SYNC_FAILS, kill("arrival", 1.0)),
+    (SYNC_FAILS, kill("ack", 1.0)),
+    # found waiting by a clock that stands years back; when it is right, the order is too old
+    (
+        behind("accept", ("clock_step", {"by_s": -31_536_000.0, "lasts_s": 120.0})),
+        kill("publish", 1.0),
+    ),
     # cancelled while a unit runs, and the cabinet stopped between two
     (behind("open_cycle", ("cancel_newest", {})),),
     (behind("close_cycle", ("stop_cabinet", {"which": 0.0, "lasts_s": 15.0})),),

@@ -6,24 +6,15 @@ promises about those are held as far as they go on without it.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from tests.sim.invariants import Breach, Judge
+from tests.sim.invariants import Breach, Judge, object_of
 from tests.system import judge as final
 
 YEAR_S = 31_536_000.0
 """Below the retention of 400 days: a clock so far ahead makes nothing old."""
-
-
-def _object(payload: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(payload)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and value.get("order_id") is not True else None
 
 
 def at_rest(judge: Judge) -> bool:
@@ -136,7 +127,7 @@ def _answered(judge: Judge) -> None:
     acknowledged = {
         body["order_id"]
         for stored in judge.acked
-        if stored.topic.endswith("/dispense") and (body := _object(stored.payload))
+        if stored.topic.endswith("/dispense") and (body := object_of(stored.payload))
     }
     for key in judge.commands:
         if key[0] in acknowledged and key not in judge.losses.forgotten:

@@ -107,7 +107,7 @@ class World:
         self.broker.on_publish = self._heard
         self.broker.on_acknowledged = self._acknowledged
         self.broker.on_will = lambda state: self.judge.losses.read(state, self.now)
-        self.broker.on_arrival = lambda: self.boundary("arrival")
+        self.broker.on_arrival = self._arrived
         for name, board in self.boards.items():
             board.ledger.watchers.append(self._watcher(name))
         self._waits_for = ""
@@ -173,6 +173,10 @@ class World:
             self.tell("platform", f"hears {name} {payload.decode()[:400]}")
             self.judge.heard(Message(name, payload, retained, self.wall()))
             self.boundary("publish")
+
+    def _arrived(self, stored: Stored) -> None:
+        self.judge.arrived(stored)
+        self.boundary("arrival")
 
     def _acknowledged(self, stored: Stored) -> None:
         self.judge.acknowledged(stored)
