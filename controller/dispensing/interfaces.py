@@ -657,7 +657,8 @@ class CommandJournal(Protocol):
         executed: Executed,
         units: int,
     ) -> bool:
-        """Store and publish a rejection; False when the rate limit only counted it."""
+        """Store and publish a rejection; False when too many came to store another: the caller
+        answers past the journal."""
         ...
 
     async def cancel(self, cancellation: Cancellation) -> tuple[Code, tuple[UnitRef, ...]]:

@@ -75,7 +75,8 @@ REPLAY_KEYS = 1_000
 REJECTIONS_AT_ONCE = 100
 """A platform that clears a queue of stale orders is answered for each."""
 REJECTIONS_PER_S = 2.0
-"""Beyond that: some 170,000 a day at worst, of which `retention` keeps a bounded number."""
+"""Stored beyond that: some 170,000 a day at worst, of which `retention` keeps a bounded number.
+What comes faster is answered past the journal."""
 
 CHECK_PAUSE_S = 0.05
 """Between two slices of the background check: it takes at most a tenth of the database's time."""
@@ -136,7 +137,7 @@ class Journal(Core):
         self._replays = Pause(REPLAY_PAUSE_S, REPLAY_KEYS)
         self._rejections = Bucket(REJECTIONS_AT_ONCE, REJECTIONS_PER_S)
         self.limited = 0
-        """Rejections that were only counted since the start (P14)."""
+        """Rejections that were told past the journal since the start, for there were too many."""
 
     # ------------------------------------------------------------------ HeartJournal
 
@@ -238,7 +239,7 @@ class Journal(Core):
             if told is not None:
                 if again:
                     outbox.arm(tx, told)
-                return again
+                return True
             tx.born()
             if not self._rejections.take(now):
                 return False

@@ -12,9 +12,9 @@ Where an answer goes:
   the same issued_at;
 * one without, and every refused cancel: `event`, counted, and rate-limited where the
   sender is to blame (a refused cancel is no word about its order);
-* a journal that cannot be written, or has no birth yet: published past it with
-  `journal` and `seq` null, and the command is acknowledged only after the broker
-  has that (P12, P13).
+* a journal that cannot be written, or has no birth yet, or has stored as many
+  rejections as a flood may cause: published past it with `journal` and `seq` null,
+  and the command is acknowledged only after the broker has that (P12, P13, P14).
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ class Intake:
         if self.journal.birth is None or told.code is Code.JOURNAL_UNWRITABLE:
             return await self._past_the_journal(order, told.code, executed, told.message)
         try:
-            published = await self.journal.reject(
+            stored = await self.journal.reject(
                 order.key,
                 order.trade_id,
                 order.issued_at,
@@ -281,12 +281,23 @@ class Intake:
             )
         except JournalError:
             return await self._past_the_journal(order, told.code, executed, told.message)
-        self._note("dispense", told.code, order.key, told.message, published=published)
+        if not stored:
+            return await self._past_the_journal(
+                order, told.code, executed, told.message, logged=False
+            )
+        self._note("dispense", told.code, order.key, told.message, published=True)
         return Disposition.ACKNOWLEDGE
 
     async def _past_the_journal(
-        self, order: Order, code: Code, executed: Executed, message: str = ""
+        self,
+        order: Order,
+        code: Code,
+        executed: Executed,
+        message: str = "",
+        *,
+        logged: bool = True,
     ) -> Disposition:
+        """`logged` False: of a flood, which must not fill the log either."""
         facts = OrderFacts(
             key=order.key,
             trade_id=order.trade_id,
@@ -302,7 +313,7 @@ class Intake:
             at=self.clock.wall(),
         )
         heard = await self.publish_now("order", self.payloads.order(facts, None, None))
-        self._note("dispense", code, order.key, facts.message, published=heard)
+        self._note("dispense", code, order.key, facts.message, published=heard and logged)
         return Disposition.ACKNOWLEDGE if heard else Disposition.LEAVE
 
     async def _refuse_nameless(

@@ -171,8 +171,8 @@ async def test_a_rejection_is_kept_by_its_issued_at(bench: Bench) -> None:
     await accepted(journal, make_order(issued_at=NOW + 1))
 
 
-async def test_rejections_without_end_are_only_counted(bench: Bench) -> None:
-    """P14: a peer that invents orders is answered up to a rate; the disk does not fill."""
+async def test_rejections_without_end_are_not_stored(bench: Bench) -> None:
+    """P14: a peer that invents orders does not fill the disk; the rest is told past the journal."""
     journal = await bench.ready()
     rejection = Rejection(Code.EXPIRED, "late")
     told = [

@@ -215,6 +215,8 @@ class MemoryJournal:
     birth: int | None = 1_000
     bound: int | None = 1_000
     unwritable: bool = False
+    flooded: bool = False
+    """More rejections came than are stored."""
     may_mark: bool = True
     known: dict[OrderKey, Order] = field(default_factory=dict)
     rejected: dict[tuple[OrderKey, int], tuple[Code, Executed]] = field(default_factory=dict)
@@ -280,6 +282,8 @@ class MemoryJournal:
     ) -> bool:
         self._durable()
         assert self.birth is not None
+        if self.flooded:
+            return False
         self.rejected[key, issued_at] = (rejection.code, executed)
         self.put_order(key, OrderStatus.REJECTED, rejection.code)
         return True

@@ -265,6 +265,21 @@ async def test_an_unwritable_journal_is_answered_directly_and_only_then_acknowle
     assert len(bench.direct) == direct
 
 
+async def test_of_a_flood_each_order_is_answered_and_only_then_acknowledged(bench: Bench) -> None:
+    """P9, P14: a command that was acknowledged in silence would be waited for, for ever."""
+    bench.journal.flooded = True
+    assert await bench.dispense(command(1, expires_at=1_999)) is ACK
+    topic, said = bench.direct[0]
+    assert (topic, said["code"], said["command_executed"], said["seq"]) == (
+        "order",
+        "expired",
+        "no",
+        None,
+    )
+    bench.heard = False
+    assert await bench.dispense(command(2, expires_at=1_999)) is LEAVE
+
+
 @pytest.mark.parametrize(
     "payload",
     [b"", b"nonsense", b"[]", b'{"order_id": 0}', b'{"order_id": true}', b"{}", b"[" * 1000],
