@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from controller.dispensing.interfaces import Announcer
 from controller.errors import ClockUnset
@@ -23,8 +22,7 @@ DETAIL_LIMIT = 8_192
 """Longest JSON of an event's detail: a board's record with its raw bytes is under 1 KiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """The row of table `journal`. `birth` and `bound` are Unix seconds, None before belief."""
 
     birth: int | None
@@ -45,9 +43,8 @@ class Counters:
     events_lost: int
 
 
-NAMES = tuple(field.name for field in fields(Counters))
-READ = f"SELECT {', '.join(NAMES)} FROM journal WHERE id = 1"  # noqa: S608 - our own names
-WRITE = f"UPDATE journal SET {', '.join(f'{name} = ?' for name in NAMES)} WHERE id = 1"  # noqa: S608 - our own names
+READ = f"SELECT {', '.join(Counters._fields)} FROM journal WHERE id = 1"  # noqa: S608 - our own names
+WRITE = f"UPDATE journal SET {', '.join(f'{name} = ?' for name in Counters._fields)} WHERE id = 1"  # noqa: S608 - our own names
 
 
 def read_counters(connection: sqlite3.Connection) -> Counters | None:
@@ -82,11 +79,11 @@ class Transaction:
 
     def _believe(self, at: float) -> None:
         if at > self.counters.newest_time:
-            self.counters = replace(self.counters, newest_time=at)
+            self.counters = self.counters._replace(newest_time=at)
 
     def set(self, **changes: Any) -> None:
         """Change counters by name; kept when the transaction commits."""
-        self.counters = replace(self.counters, **changes)
+        self.counters = self.counters._replace(**changes)
 
     def run(self, sql: str, *values: Any) -> int:
         """Execute; how many rows it changed."""
@@ -106,7 +103,7 @@ class Transaction:
     def save(self) -> None:
         """Write the counters back: the last statement before the commit, if any changed."""
         if self.counters != self.was:
-            self.connection.execute(WRITE, tuple(getattr(self.counters, name) for name in NAMES))
+            self.connection.execute(WRITE, self.counters)
 
     def born(self) -> int:
         """The journal's birth. Raises ClockUnset while it has none (P13)."""

@@ -16,6 +16,7 @@ Layout: https://www.sqlite.org/fileformat2.html#walformat
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -56,8 +57,8 @@ def lost_commits(path: Path, recovered: int) -> int:
         commits = 0
         frames = range(recovered, min((size - HEADER.size) // step, recovered + FRAMES_LOOKED_AT))
         for frame in frames:
-            file.seek(HEADER.size + frame * step)
-            _, commit, of1, of2, _, _ = FRAME.unpack(file.read(FRAME.size))
+            told = os.pread(file.fileno(), FRAME.size, HEADER.size + frame * step)
+            _, commit, of1, of2, _, _ = FRAME.unpack(told)
             commits += bool(commit and (of1, of2) == (salt1, salt2))
         if commits > 1 and not _each_follows(file, frames, step, ">" if magic & 1 else "<"):
             commits -= 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,7 +21,7 @@ from controller.model import Evidence, Executed, LaneHealth, OrderStatus, Outcom
 from controller.uplink.commands import CancelCommand, DispenseCommand, Request, ResultsRequest
 from controller.uplink.jsontext import plain, write
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (UTC, as each time here)
 _LAST_MS = 253_402_300_799_999
 """The end of the year 9999: what a datetime can hold."""
 
@@ -30,7 +30,7 @@ def iso_ms(unix_seconds: float) -> str:
     """`2026-11-23T09:30:00.120Z`; a time that no calendar knows is moved to its nearest end."""
     bounded = min(max(unix_seconds, 0.0), _LAST_MS / 1000)
     moment = _EPOCH + timedelta(milliseconds=min(round(bounded * 1000), _LAST_MS))
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.isoformat(timespec="milliseconds") + "Z"
 
 
 class Outgoing(BaseModel):
