@@ -21,11 +21,14 @@ size_t disk_root_length;
 int disk_owner;
 uint64_t written_bytes;
 
+/* Variables, not calls: the simulation looks at them behind each callback of a daemon. */
+EXPORT uint64_t disk_refused;
+EXPORT bool disk_dead;
+
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t counts[OPERATIONS];
-static uint64_t refused;
 static uint64_t capacity;
-static bool read_only, dead;
+static bool read_only;
 enum where { BEFORE, HALF, AFTER };
 static uint64_t die_at;
 static enum where die_where;
@@ -37,7 +40,7 @@ static uint64_t cut_seed;
 
 void lock(void) { pthread_mutex_lock(&mutex); }
 void unlock(void) { pthread_mutex_unlock(&mutex); }
-bool is_dead(void) { return dead; }
+bool is_dead(void) { return disk_dead; }
 
 int raw_open(const char *path, int flags, mode_t mode) {
     return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
@@ -49,7 +52,7 @@ void die_loudly(const char *what, const char *path) {
 }
 
 void fall_dead(void) {
-    dead = true;
+    disk_dead = true;
     if (!die_by_signal) return;
     if (cut_at_death) model_power_cut(disk_root, cut_seed, CUT_RANDOM);
     kill(getpid(), SIGKILL);
@@ -57,13 +60,13 @@ void fall_dead(void) {
 }
 
 static enum passage refuse(int error) {
-    refused++;
+    disk_refused++;
     errno = error;
     return REFUSED;
 }
 
 enum passage pass(enum operation operation) {
-    if (dead) return refuse(EIO);
+    if (disk_dead) return refuse(EIO);
     bool syncs = operation == SYNC || operation == SYNC_FOLDER;
     if (read_only && !syncs) return refuse(EROFS);
     counts[ANY]++;
@@ -106,8 +109,8 @@ EXPORT int disk_reset(const char *root, uint64_t seed) {
         model_reset(seed);
         memset(counts, 0, sizeof counts);
         memset(faults, 0, sizeof faults);
-        refused = written_bytes = capacity = die_at = 0;
-        read_only = dead = false;
+        disk_refused = written_bytes = capacity = die_at = 0;
+        read_only = disk_dead = false;
         if (disk_root_length && model_load(disk_root)) {
             result = -1;
             disk_root_length = 0;
@@ -119,7 +122,7 @@ EXPORT int disk_reset(const char *root, uint64_t seed) {
 
 /* Alive, with no death and no fault to come. */
 static void wake(void) {
-    dead = false;
+    disk_dead = false;
     die_at = 0;
     memset(faults, 0, sizeof faults);
 }
@@ -176,9 +179,7 @@ EXPORT void disk_read_only(int on) {
     unlock();
 }
 
-EXPORT int disk_dead(void) { return dead; }
 EXPORT uint64_t disk_count(int operation) { return counts[operation]; }
-EXPORT uint64_t disk_refused(void) { return refused; }
 EXPORT uint64_t disk_written(void) { return written_bytes; }
 
 EXPORT uint64_t disk_pending(void) {

@@ -175,9 +175,11 @@ class Disk:
         self._calls = ctypes.CDLL(None, use_errno=True)
         if not is_preloaded():
             raise RuntimeError("the disk layer is not in this process: start it with `run`")
-        for name in ("disk_count", "disk_refused", "disk_written", "disk_pending", "disk_used"):
+        for name in ("disk_count", "disk_written", "disk_pending", "disk_used"):
             getattr(self._calls, name).restype = ctypes.c_uint64
         self._calls.disk_durable.restype = ctypes.c_int64
+        self._refused = ctypes.c_uint64.in_dll(self._calls, "disk_refused")
+        self._dead = ctypes.c_bool.in_dll(self._calls, "disk_dead")
         self.root = without_links(root)
         self._reset(str(self.root), seed)
 
@@ -211,7 +213,7 @@ class Disk:
 
     @property
     def dead(self) -> bool:
-        return bool(self._calls.disk_dead())
+        return self._dead.value
 
     def fail(self, op: Op, n: int, error: int) -> None:
         """The n-th next operation of the kind fails once with this errno; 0 disarms.
@@ -237,7 +239,7 @@ class Disk:
     @property
     def refused(self) -> int:
         """Operations that failed by a fault, by death or by `read_only`."""
-        return int(self._calls.disk_refused())
+        return self._refused.value
 
     @property
     def written(self) -> int:

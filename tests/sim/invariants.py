@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,14 @@ from tests.system.platform_client import Message
 
 if TYPE_CHECKING:
     from tests.sim.world import World
+
+
+OPEN_CYCLES = (
+    "SELECT cycles.*, orders.order_id, orders.delivery_id,"
+    " orders.boot AS accepted_boot, lanes.health, lanes.uncertain"
+    " FROM cycles JOIN lanes USING (channel)"
+    " LEFT JOIN orders ON orders.id = cycles.order_row WHERE closed_at IS NULL"
+)
 
 
 class Breach(AssertionError):
@@ -222,25 +230,20 @@ class Judge:
         self.matrix.watch(journal)
         store = journal._store
         commit = store._commit
+        ask = store._connection.cursor().execute
         newest = "SELECT COALESCE(MAX(id), 0) FROM orders"
         (self._orders_seen,) = store._connection.execute(newest).fetchone()
         world = self.world
 
         def seen() -> None:
             commit()
-            on_board: Counter[str] = Counter()
-            for row in store._connection.execute(
-                "SELECT cycles.*, orders.order_id, orders.delivery_id,"
-                " orders.boot AS accepted_boot, lanes.health, lanes.uncertain"
-                " FROM cycles JOIN lanes USING (channel)"
-                " LEFT JOIN orders ON orders.id = cycles.order_row WHERE closed_at IS NULL"
-            ).fetchall():
+            found = ask(OPEN_CYCLES).fetchall()
+            boards = {row["board"] for row in found}
+            for row in found:
                 self._open(row)
-                on_board[row["board"]] += 1
-            most = max(on_board.values(), default=0)
-            self.must(most <= 1, "one cycle a board", f"{most} cycles of a board are open")
+            self.must(len(boards) == len(found), "one cycle a board", "a board has two open")
             self._judge_closed(store._connection)
-            self._note(store._connection)
+            self._note(ask)
             self.counts["commits"] += 1
             world.boundary("commit")
 
@@ -311,9 +314,9 @@ class Judge:
         self.counts["went_on_from_an_old_copy"] += unaware
         return unaware
 
-    def _note(self, connection: sqlite3.Connection) -> None:
+    def _note(self, ask: Callable[..., sqlite3.Cursor]) -> None:
         """What a commit tells of orders, of stops and of the time."""
-        for row in connection.execute(
+        for row in ask(
             "SELECT id, order_id, delivery_id, issued_at FROM orders WHERE id > ?",
             (self._orders_seen,),
         ).fetchall():
@@ -326,7 +329,7 @@ class Judge:
                 excused = self.losses.unaware(self.world.now) or self.world.clock.error < 0
                 self.counts["taken_again_unknowing"] += excused
                 self.must(excused, "P13", f"order {key} is accepted, issued before the loss")
-        stopped = {name for (name,) in connection.execute("SELECT name FROM cabinets")}
+        stopped = {name for (name,) in ask("SELECT name FROM cabinets")}
         self._stops = {name: self._stops.get(name, self.counts["commits"]) for name in stopped}
         self.time.committed()
 

@@ -12,10 +12,12 @@ executor is done where it is asked for.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import heapq
 import itertools
 import math
 import random
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -31,9 +33,7 @@ class SimFuture(asyncio.Future[Any]):
     """Hashed by its number: asyncio keeps tasks and futures in sets, cancels a group in the order
     of its set, and addresses are another at each run."""
 
-    def __init__(self, loop: SimLoop) -> None:
-        super().__init__(loop=loop)
-        self._number = next(loop.timeline.numbers)
+    _number: int
 
     def __hash__(self) -> int:
         return self._number
@@ -45,9 +45,47 @@ class SimTask(asyncio.Task[Any]):
     def __init__(self, loop: SimLoop, coroutine: Any, **more: Any) -> None:
         self._number = next(loop.timeline.numbers)
         super().__init__(coroutine, loop=loop, **more)
+        loop.tasks.add(self)
 
     def __hash__(self) -> int:
         return self._number
+
+
+class SimHandle(asyncio.Handle):
+    """A callback. asyncio asks its loop at each one whether it debugs; ours never does."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: SimLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+
+class SimTimer(asyncio.TimerHandle):
+    """A callback of later, as SimHandle."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], loop: SimLoop,
+        context: contextvars.Context | None,
+    ) -> None:  # fmt: skip
+        SimHandle.__init__(self, callback, args, loop, context)  # type: ignore[arg-type]
+        self._when = when
+        self._scheduled = True
+
+    def __lt__(self, other: asyncio.TimerHandle) -> bool:
+        return self._when < other._when
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -57,16 +95,39 @@ class SimLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.timeline = timeline
         self.name = name
+        self.tasks: weakref.WeakSet[SimTask] = weakref.WeakSet()
+        """What asyncio.all_tasks would look for among those of every process, the dead ones too."""
         self.failures: list[BaseException] = []
         """What callbacks raised that nobody caught."""
         self.set_exception_handler(self._note_failure)
         self.set_task_factory(SimTask)
 
     def create_future(self) -> SimFuture:
-        return SimFuture(self)
+        future = SimFuture(loop=self)
+        future._number = next(self.timeline.numbers)
+        return future
 
     def time(self) -> float:
         return self.timeline.now
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.Handle:
+        handle = SimHandle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        timer = SimTimer(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        return timer
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.timeline.now + delay, callback, *args, context=context)
 
     def call_soon_threadsafe(
         self, callback: Callable[..., object], *args: Any, context: Any = None
@@ -86,10 +147,13 @@ class SimLoop(asyncio.BaseEventLoop):
         if isinstance(error, BaseException):
             self.failures.append(error)
 
+    def __del__(self) -> None:
+        """A process that died was never closed; asyncio would say so."""
+
     # ------------------------------------------------------------------ stepping
 
-    def ripen(self) -> bool:
-        """Move timers that are due to the ready callbacks; whether any callback is ready."""
+    def ripen(self) -> None:
+        """Move timers that are due to the ready callbacks."""
         due, now = self._scheduled, self.timeline.now
         while due and (due[0]._when <= now or due[0]._cancelled):
             handle = heapq.heappop(due)
@@ -98,7 +162,6 @@ class SimLoop(asyncio.BaseEventLoop):
                 self._timer_cancelled_count -= 1
             else:
                 self._ready.append(handle)
-        return bool(self._ready)
 
     def next_timer(self) -> float:
         """When its next timer is due; infinity without one."""
@@ -155,7 +218,13 @@ class Timeline:
         None when nothing happens until `limit`: the clock stands there then.
         """
         while True:
-            ready = [loop for loop in self._loops if loop.ripen()]
+            ready = []
+            for loop in self._loops:
+                due = loop._scheduled
+                if due and (due[0]._when <= self.now or due[0]._cancelled):
+                    loop.ripen()
+                if loop._ready:
+                    ready.append(loop)
             if ready:
                 chosen = ready[0] if len(ready) == 1 else self._chance.choice(ready)
                 chosen.step()

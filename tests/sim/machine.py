@@ -270,7 +270,7 @@ class Machine:
         loop, journal = self.loop, self.journal
         if self.disk is not None:
             self.disk.die()
-        tasks = set() if loop is None else asyncio.all_tasks(loop)
+        tasks = [] if loop is None else [task for task in loop.tasks if not task.done()]
         connected = self.daemon.uplink.session._link if self.daemon is not None else None
         if loop is not None:
             self._forget()

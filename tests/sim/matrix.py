@@ -10,6 +10,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 BOUNDARIES: Mapping[str, str] = {
@@ -95,9 +96,9 @@ class Matrix:
     def watch(self, journal: Any) -> None:
         """See which write becomes durable: from a start on."""
         self._durable("start")
-        for name, call in inspect.getmembers(journal, inspect.iscoroutinefunction):
-            if not name.startswith("_") and name not in READS:
-                setattr(journal, name, self._seen(call, name if name in BOUNDARIES else GAP))
+        for name in _writes(type(journal)):
+            call = getattr(journal, name)
+            setattr(journal, name, self._seen(call, name if name in BOUNDARIES else GAP))
 
     def _seen(self, call: Callable[..., Any], boundary: str) -> Callable[..., Any]:
         async def watched(*args: Any, **more: Any) -> Any:
@@ -115,6 +116,13 @@ class Matrix:
         self.troubles += 1
         if self.protocol:
             self.seen[self.protocol, self.behind, column] += 1
+
+
+@cache
+def _writes(journal: type[Any]) -> tuple[str, ...]:
+    """Names of its methods that write."""
+    methods = inspect.getmembers(journal, inspect.iscoroutinefunction)
+    return tuple(name for name, _ in methods if not name.startswith("_") and name not in READS)
 
 
 def empty_cells(seen: Counter[Cell], protocols: tuple[str, ...]) -> list[Cell]:

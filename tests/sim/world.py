@@ -74,6 +74,18 @@ def unheard_coroutines() -> Iterator[None]:
         sys.unraisablehook = before
 
 
+@contextlib.contextmanager
+def collected_at_the_end() -> Iterator[None]:
+    """Dead processes are cycles of objects, let go of in one go: a collector that runs in between
+    looks at all that lives each time, and costs a tenth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
+
+
 class World:
     def __init__(self, scenario: Scenario, directory: Path) -> None:
         self.scenario = scenario
@@ -186,7 +198,8 @@ class World:
 
     def play(self) -> None:
         """Raises Breach, or Deadlock when nothing would ever happen again."""
-        with unheard_coroutines(), self.machine.seams(self.scenario.seed):
+        seams = self.machine.seams(self.scenario.seed)
+        with unheard_coroutines(), seams, collected_at_the_end():
             try:
                 self._play()
             finally:
@@ -196,7 +209,6 @@ class World:
                     self.machine.crash()
                 for board in self.boards.values():
                     board.close()
-                gc.collect(0)
 
     def _play(self) -> None:
         self.machine.boot()
@@ -444,10 +456,11 @@ class World:
 
     def _look_at_disk(self, disk: Disk) -> None:
         """Whether a call of the disk was the daemon's last, or sent it away with a remedy."""
-        if disk.refused > self._refused and not disk.dead:
+        refused, dead = disk.refused, disk.dead
+        if refused > self._refused and not dead:
             self.judge.matrix.trouble(matrix.DISK_FAILS)
-        self._refused = disk.refused
-        if disk.dead and self._doom is not None:
+        self._refused = refused
+        if dead and self._doom is not None:
             _, act = self._doom
             self._doom = None
             act()
