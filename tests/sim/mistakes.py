@@ -324,9 +324,9 @@ MISTAKES = (
     ),)),
     Mistake("acknowledged although its rejection reached nobody", "vbp", (Edit(
         INTAKE,
-        "code, order.key, facts.message, published=heard)\n"
+        "code, order.key, facts.message, published=heard and logged)\n"
         "        return Disposition.ACKNOWLEDGE if heard else Disposition.LEAVE\n",
-        "code, order.key, facts.message, published=heard)\n"
+        "code, order.key, facts.message, published=heard and logged)\n"
         "        return Disposition.ACKNOWLEDGE\n",
     ),)),
 )  # fmt: skip
