@@ -90,6 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="for the unit's ExecStopPost: write down why the service stopped, and exit",
     )
+    parser.add_argument(
+        "--offline",
+        type=Path,
+        metavar="SOCKET",
+        help="for vendctl --offline: no broker, no customer's cycle; the service at SOCKET alone",
+    )
     parser.add_argument("--version", action="version", version=f"vendingd {__version__}")
     given = parser.parse_args(arguments)
     if given.check:
@@ -107,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("config_warning", extra={"fields": {"text": logs.Words(warning)}})
     code = 0
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings, given.offline))
     except* StateDirInUse as trouble:
         code = fail(trouble, 3)
     except* ControllerError as trouble:
@@ -154,8 +160,12 @@ def tell(event: str, words: str) -> None:
         sys.stderr.write(f"{words}\n")
 
 
-async def serve(settings: config.Settings) -> None:
-    """Everything, until SIGTERM or SIGINT. Raises ControllerError when it can't go on."""
+async def serve(settings: config.Settings, offline: Path | None = None) -> None:
+    """Everything, until SIGTERM or SIGINT. Raises ControllerError when it can't go on.
+
+    `offline`: the socket of a technician's `vendctl --offline`. Nobody asks the broker then, and
+    what waits for customers waits on, with its deadlines.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -181,7 +191,7 @@ async def serve(settings: config.Settings) -> None:
     belief.newest = lambda: journal.newest_time
     log.info("journal_open", extra={"fields": described(opening)})
     try:
-        await Daemon(settings, journal, opening, clock, boot).run(stop)
+        await Daemon(settings, journal, opening, clock, boot).run(stop, offline)
     except BaseException:
         journal.abandon()
         raise
@@ -267,13 +277,14 @@ class Daemon:
         )
         self._longest_cycle_s = max(cabinet.cycle_timeout_s for cabinet in cabinets)
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, offline: Path | None = None) -> None:
         """Until `stop` is set and the orderly end is over."""
         await self._sync_lanes()
-        self.dispenser.floor.found_wait_until = self._clock.monotonic() + FOUND_WAIT_S
+        wait_s = FOUND_WAIT_S if offline is None else float("inf")
+        self.dispenser.floor.found_wait_until = self._clock.monotonic() + wait_s
         service = await start_service(
             self.operations,
-            socket=self._settings.service.socket,
+            socket=offline or self._settings.service.socket,
             read_group=self._settings.service.read_group,
             act_group=self._settings.service.act_group,
         )
@@ -283,7 +294,7 @@ class Daemon:
                     group.create_task(part, name=name)
                     for name, part in {
                         "dispenser": self.dispenser.run(),
-                        "uplink": self.uplink.run(),
+                        **({"uplink": self.uplink.run()} if offline is None else {}),
                         "view": self.view.run(self._journal),
                         "clock": self._watch_clock(),
                         "journal room": self._watch_room(),
@@ -296,18 +307,20 @@ class Daemon:
                 notify.ready(f"{self.view.mode()}, boards: {self._boards_in_words()}")
                 log.info("ready", extra={"fields": {"boards": self._boards_in_words()}})
                 await stop.wait()
-                await self._leave()
+                await self._leave(offline=offline is not None)
                 for part in parts:
                     part.cancel()
         finally:
             await service.close()
 
-    async def _leave(self) -> None:
+    async def _leave(self, *, offline: bool) -> None:
         """The running cycle ends, what is known is published, and we say goodbye."""
         notify.stopping("finishing the running cycle", self._longest_cycle_s + STOP_REST_S)
         log.info("stopping", extra={"fields": {"cycles": len(self.dispenser.running())}})
         if not await self.dispenser.drain(self._longest_cycle_s + DRAIN_MARGIN_S):
             log.error("cycle_left_open", extra={"fields": {"remedy": "the next start settles it"}})
+        if offline:
+            return
         limit = self._clock.monotonic() + FLUSH_S
         while self.uplink.session.connected and self._clock.monotonic() < limit:
             if not any((await self._journal.waiting()).values()):

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from controller.cli import cabinets, lanes, link, orders, screen, settings, status, vend_test
+from controller.cli import (
+    cabinets,
+    lanes,
+    link,
+    offline,
+    orders,
+    screen,
+    settings,
+    status,
+    vend_test,
+)
 from controller.cli.client import DEFAULT_SOCKET, TIMEOUT_S, Daemon
 from controller.cli.exits import Exit, Trouble
 from controller.cli.verbs import Session, Verb
@@ -57,11 +69,14 @@ def _run(given: list[str]) -> Exit:
     args = parser().parse_args(given)
     as_json = getattr(args, "json", False)
     where = getattr(args, "socket", None) or os.environ.get("VENDCTL_SOCKET") or DEFAULT_SOCKET
-    daemon = Daemon(where, getattr(args, "timeout", TIMEOUT_S))
-    session = Session(daemon, json=as_json, yes=getattr(args, "yes", False))
+    timeout_s, yes = getattr(args, "timeout", TIMEOUT_S), getattr(args, "yes", False)
     verb: Verb = args.verb
     try:
-        return verb.run(session, args)
+        with contextlib.ExitStack() as held:
+            if getattr(args, "offline", False):
+                settings_file = Path(getattr(args, "config", settings.DEFAULT_FILE))
+                where = held.enter_context(offline.daemon_without_broker(settings_file, where))
+            return verb.run(Session(Daemon(where, timeout_s), json=as_json, yes=yes), args)
     except Trouble as trouble:
         if as_json:
             screen.as_json_line({"error": trouble.code, "message": str(trouble)})
@@ -131,6 +146,16 @@ def _options() -> argparse.ArgumentParser:
     group.add_argument("--json", action="store_true", help=say("data as JSON on stdout"))
     group.add_argument("--yes", action="store_true", help=say("act without asking (scripts)"))
     group.add_argument("--lang", choices=sorted(CATALOGUES), help=say("else by the locale"))
+    group.add_argument(
+        "--offline",
+        action="store_true",
+        help=say("the daemon is stopped: do it here, straight on the port"),
+    )
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        help=say("its settings, for --offline ({path})", path=settings.DEFAULT_FILE),
+    )
     group.add_argument(
         "--timeout",
         type=_seconds,
