@@ -41,6 +41,8 @@ class ResponseCode(StrEnum):
     UNKNOWN_VERB = "unknown_verb"
     NOT_ALLOWED = "not_allowed"
     UNAVAILABLE = "unavailable"
+    REFUSED = "refused"
+    INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +232,23 @@ RESPONSES: Mapping[ResponseCode, Meaning] = MappingProxyType(
             "设备暂时无法应答，请稍后再试。",
             Action.WAIT,
         ),
+        ResponseCode.REFUSED: Meaning(
+            "The machine does not do that now; `data.error` says why.",
+            "设备目前拒绝该操作，原因见 data.error。",
+            Action.NONE,
+        ),
+        ResponseCode.INTERRUPTED: Meaning(
+            "It was begun, and how it ended is not known: look before it is asked anew.",
+            "该操作已开始，结果未知，请先查看再重新请求。",
+            Action.ASK,
+        ),
     }
 )
+
+
+def coded(code: str) -> Code | ResponseCode:
+    """Raises ValueError for a code that is neither's."""
+    return ResponseCode(code) if code in set(ResponseCode) else Code(code)
 
 
 def meaning(code: Code | ResponseCode) -> Meaning:

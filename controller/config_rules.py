@@ -367,16 +367,13 @@ def mqtt_is_whole(draft: Draft) -> Iterator[Finding]:
             )
 
 
-def no_acting_verbs(draft: Draft) -> Iterator[Finding]:
+def known_acting_verbs(draft: Draft) -> Iterator[Finding]:
     service = draft.single["service"]
     for index, verb in enumerate(service.get("remote_verbs") or ()):
-        if verb in ACTING_VERBS:
-            what = "this version carries out no acting verb over MQTT"
-            remedy = "remove it; use vendctl on the machine"
-        else:
-            what = "is no acting request verb"
+        if verb not in ACTING_VERBS:
             remedy = f"the list may hold only: {', '.join(ACTING_VERBS)}"
-        yield Finding((*service.at("remote_verbs"), index), what, remedy, verb)
+            what = "is no acting request verb"
+            yield Finding((*service.at("remote_verbs"), index), what, remedy, verb)
 
 
 def no_signed_commands(draft: Draft) -> Iterator[Finding]:
@@ -405,6 +402,6 @@ RULES: tuple[Rule, ...] = (
     units_end_in_time,
     orders_expire_in_time,
     mqtt_is_whole,
-    no_acting_verbs,
+    known_acting_verbs,
     no_signed_commands,
 )

@@ -35,11 +35,13 @@ from controller.journal.journal import Journal, open_journal
 from controller.journal.opening import Opening
 from controller.last_stop import record_stop
 from controller.operations import Operations, StoredReports
+from controller.remote import RemoteHand
 from controller.service import shapes
 from controller.service.server import start_service
 from controller.uplink.intake import IntakeSettings
 from controller.uplink.link import NO_SUBSCRIBERS, MqttSettings, TlsFiles
 from controller.uplink.messages import Payloads
+from controller.uplink.remote import Remote
 from controller.uplink.session import Witness
 from controller.uplink.uplink import Uplink
 from controller.view import View
@@ -249,6 +251,16 @@ class Daemon:
             ),
         )
         self.view = View(self.dispenser, journal, opening, clock, boot, self._uplink_counters)
+        self.operations = Operations(
+            machine.machine_no,
+            self.dispenser,
+            journal,
+            opening,
+            self.view,
+            clock,
+            self._broker,
+            {table.name: table.port for table in settings.boards},
+        )
         self.uplink = Uplink(
             mqtt_settings(settings),
             IntakeSettings(
@@ -263,17 +275,14 @@ class Daemon:
             outbox=journal,
             reports=StoredReports(journal),
             view=self.view,
+            remote=Remote(
+                RemoteHand(self.operations),
+                journal,
+                clock,
+                settings.service.remote_verbs,
+                int(settings.clock.skew_s),
+            ),
             on_retained_state=self._retained_state,
-        )
-        self.operations = Operations(
-            machine.machine_no,
-            self.dispenser,
-            journal,
-            opening,
-            self.view,
-            clock,
-            self._broker,
-            {table.name: table.port for table in settings.boards},
         )
         self._longest_cycle_s = max(cabinet.cycle_timeout_s for cabinet in cabinets)
 

@@ -668,6 +668,38 @@ class CommandJournal(Protocol):
     async def event(self, kind: str, detail: Mapping[str, Any], key: str | None = None) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class RequestTold:
+    """The answer to an acting request, as it is stored. `code` as on the wire."""
+
+    code: str
+    message: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestClaimed:
+    """An acting request that the journal knows."""
+
+    same: bool
+    """With the same verb and content."""
+    told: RequestTold | None
+    """None: it was begun, and no end of it was stored."""
+
+
+class RequestJournal(Protocol):
+    """Acting requests from afar, each carried out at most once. Both raise JournalError."""
+
+    @property
+    def birth(self) -> int | None: ...
+
+    async def claim_request(self, request_id: str, content: str) -> RequestClaimed | None:
+        """None: it is new, and from now on known."""
+        ...
+
+    async def settle_request(self, request_id: str, told: RequestTold) -> None: ...
+
+
 class Journal(HeartJournal, CommandJournal, Protocol):
     """The journal as the whole heart needs it."""
 

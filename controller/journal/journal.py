@@ -33,6 +33,8 @@ from controller.dispensing.interfaces import (
     OutboxRow,
     Plan,
     Rejection,
+    RequestClaimed,
+    RequestTold,
     Standing,
     Ticket,
     UnitJob,
@@ -47,6 +49,7 @@ from controller.journal import (
     orders,
     outbox,
     queries,
+    requests,
     retention,
     technician,
     units,
@@ -255,6 +258,14 @@ class Journal(Core):
         asked = Cancellation(key, storable(cancellation.trade_id), cancellation.issued_at)
         again = self._replays.over(("cancel", key, asked.issued_at), self._clock.monotonic())
         return await self._write(lambda tx: orders.cancel(tx, asked, arm_again=again))
+
+    # ------------------------------------------------------------------ RequestJournal
+
+    async def claim_request(self, request_id: str, content: str) -> RequestClaimed | None:
+        return await self._write_with_room(lambda tx: requests.claim(tx, request_id, content))
+
+    async def settle_request(self, request_id: str, told: RequestTold) -> None:
+        await self._write(lambda tx: requests.settle(tx, request_id, told))
 
     # ------------------------------------------------------------------ Outbox
 

@@ -52,7 +52,7 @@ def _number_or_none(value: Any) -> Any:
     return None if number == 0 and not isinstance(number, (bool, float)) else number
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Refuses control characters and halves of surrogates: an id is printed and stored as UTF-8."""
     if UNPRINTABLE.search(text):
         raise ValueError("must not hold control characters or halves of surrogates")
@@ -70,8 +70,8 @@ Count = Annotated[
     Annotated[int, Field(strict=True, ge=0, le=LARGEST)],
     BeforeValidator(_number, json_schema_input_type=int | _DigitText),
 ]
-DeliveryId = Annotated[str, Field(max_length=32), AfterValidator(_one_line)]
-TradeId = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_one_line)]
+DeliveryId = Annotated[str, Field(max_length=32), AfterValidator(one_line)]
+TradeId = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(one_line)]
 Channel = Annotated[str, Field(max_length=16), AfterValidator(canonical_channel)]
 
 
@@ -155,7 +155,7 @@ class Since(Incoming):
 class Request(Incoming):
     """`…/request/{verb}`, any verb: an id that the answer repeats."""
 
-    request_id: Annotated[str, Field(max_length=64), AfterValidator(_one_line)] = ""
+    request_id: Annotated[str, Field(max_length=64), AfterValidator(one_line)] = ""
 
 
 class ResultsRequest(Request, Since):

@@ -1,4 +1,5 @@
-"""`request/{verb}`: questions that change nothing, answered on `response/{verb}`.
+"""`request/{verb}`: questions, and acts that the settings allow (`remote`), answered on
+`response/{verb}`.
 
 The answer goes to the MQTT 5 response topic instead, with the correlation data, when
 the request named one that we may write to: below our own `response/`, or below
@@ -14,9 +15,10 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
-from controller.codes import ResponseCode, meaning
+from controller.codes import ResponseCode, coded, meaning
 from controller.dispensing.interfaces import Clock
 from controller.errors import ControllerError
 from controller.model import Code, OrderKey
@@ -27,6 +29,7 @@ from controller.uplink.link import Inbound, MqttSettings
 from controller.uplink.logs import say
 from controller.uplink.messages import Payloads, joined_page
 from controller.uplink.presence import MachineView
+from controller.uplink.remote import ACTS, Remote
 from controller.uplink.session import Session
 
 ANSWERS_AT_ONCE = 20
@@ -42,11 +45,6 @@ NOT_KNOWN = "This machine does not know the order; should it still come, it is j
 
 LONGEST_RESPONSE_TOPIC = 256
 LONGEST_CORRELATION = 256
-
-SWITCHED_OFF = frozenset(
-    {"diagnostics", "stock.set", "lane.enable", "lane.disable", "mode.set", "lane.test"}
-)
-"""Verbs of the contract that this machine does not offer over MQTT."""
 
 _VERB = re.compile(r"[a-z][a-z.]{0,31}")
 
@@ -97,6 +95,7 @@ class Requests:
     reports: Reports
     payloads: Payloads
     clock: Clock
+    remote: Remote
     counters: Counter[str] = field(default_factory=Counter)
     _allowance: Allowance = field(
         default_factory=lambda: Allowance(ANSWERS_AT_ONCE, ANSWER_PERIOD_S)
@@ -110,21 +109,28 @@ class Requests:
         asked = message.topic.removeprefix(f"{self.session.settings.root}/request/")
         verb = asked if _VERB.fullmatch(asked) else "invalid"
         answer = await self._answer(verb, message)
-        self.counters[verb if verb in self._verbs else "refused"] += 1
+        known = verb in self._verbs or verb in self.remote.allowed
+        self.counters[verb if known else "refused"] += 1
         if answer.messages is None and answer.code is not Code.OK:
             say(logging.WARNING, "request_refused", verb=verb, code=answer.code.value)
         await self._send(verb, message, answer)
 
     @property
     def _verbs(self) -> Mapping[str, Answering]:
-        return {"status": self._status, "inventory": self._inventory, "results": self._results}
+        return {
+            "status": self._status,
+            "inventory": self._inventory,
+            "results": self._results,
+            "diagnostics": self._diagnostics,
+        }
 
     async def _answer(self, verb: str, message: Inbound) -> _Answer:
         if message.retained:
             return _Answer(Code.RETAINED)
-        if verb in SWITCHED_OFF:
+        acts = verb in ACTS
+        if acts and verb not in self.remote.allowed:
             return _Answer(ResponseCode.NOT_ALLOWED)
-        answering = self._verbs.get(verb)
+        answering = partial(self._act, verb) if acts else self._verbs.get(verb)
         if answering is None:
             return _Answer(ResponseCode.UNKNOWN_VERB)
         if message.payload is None:
@@ -147,6 +153,14 @@ class Requests:
     async def _inventory(self, value: Mapping[str, Any]) -> _Answer:
         request = read_model(Request, value)
         return _Answer(request_id=request.request_id, data=self.view.inventory())
+
+    async def _diagnostics(self, value: Mapping[str, Any]) -> _Answer:
+        request = read_model(Request, value)
+        return _Answer(request_id=request.request_id, data=await self.remote.hand.diagnostics())
+
+    async def _act(self, verb: str, value: Mapping[str, Any]) -> _Answer:
+        told = await self.remote.answer(verb, value)
+        return _Answer(coded(told.code), told.message, str(value["request_id"]), told.data)
 
     async def _results(self, value: Mapping[str, Any]) -> _Answer:
         request = read_model(ResultsRequest, value)

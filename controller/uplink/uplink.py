@@ -16,6 +16,7 @@ from controller.uplink.link import MqttSettings
 from controller.uplink.messages import Payloads
 from controller.uplink.outbox import TOPICS, pumps
 from controller.uplink.presence import MachineView, beat, show_state
+from controller.uplink.remote import Remote
 from controller.uplink.requests import Reports, Requests
 from controller.uplink.session import USUAL_PACE, Handlers, Pace, Session, Witness
 
@@ -37,6 +38,7 @@ class Uplink:
         outbox: Outbox,
         reports: Reports,
         view: MachineView,
+        remote: Remote,
         on_retained_state: Callable[[Witness], Awaitable[None]],
         pace: Pace = USUAL_PACE,
     ) -> None:
@@ -47,7 +49,7 @@ class Uplink:
         self._payloads = Payloads(settings.machine_no)
         self.session = Session(settings, clock, self._last_will, pace)
         self.intake = Intake(rules, journal, desk, clock, self._payloads, self._publish_now)
-        self.requests = Requests(self.session, view, reports, self._payloads, clock)
+        self.requests = Requests(self.session, view, reports, self._payloads, clock, remote)
         self.pumps = pumps(self.session, outbox, clock)
         self._handlers = Handlers(
             self._dispense, self._cancel, self.requests.handle, on_retained_state

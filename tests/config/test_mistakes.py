@@ -62,11 +62,6 @@ MISTAKES = {
         'tls.cafile = "/c"',
         "mqtt.tls.cafile: unknown key; did you mean ca_file?",
     ),
-    "acting verb": (
-        "idle_minutes = 10",
-        'remote_verbs = ["stock.set"]',
-        "service.remote_verbs[#1]: this version carries out no acting verb over MQTT",
-    ),
     "unknown verb": (
         "idle_minutes = 10",
         'remote_verbs = ["fly"]',

@@ -18,11 +18,12 @@ from controller.uplink.commands import LARGEST, MAX_LINES, MAX_QUANTITY
 from controller.uplink.intake import LARGEST_PAYLOAD, Disposition, Intake, IntakeSettings
 from controller.uplink.link import Inbound, Link, LinkEvents, MqttSettings
 from controller.uplink.messages import EventMessage, OrderMessage, Payloads, ResponseMessage
+from controller.uplink.remote import ACTS, Remote
 from controller.uplink.requests import PAGE_BYTES, Requests
 from controller.uplink.session import _witness
 from tests.fuzz.draw import Draw, text_of
 from tests.fuzz.texts import edited
-from tests.uplink.conftest import MACHINE, ROOT, Desk, MemoryJournal, View
+from tests.uplink.conftest import MACHINE, ROOT, Desk, Hand, MemoryJournal, View
 
 NOW = 2_000.0
 MESSAGES = 8
@@ -152,7 +153,7 @@ def _within_bounds(order: Order) -> None:
     (order.trade_id + order.key.delivery_id).encode("utf-8")
 
 
-VERBS = ("status", "inventory", "results", "diagnostics", "lane.test", "nonsense", "")
+VERBS = ("status", "inventory", "results", "diagnostics", *ACTS, "nonsense", "")
 TOPICS = (f"{ROOT}/response/x", "vending/v1/reply/me", f"{ROOT}/result", "vending/v1/reply/+", "#")
 QUESTION = [(b"request_id", b'"r1"'), (b"limit", b"2"), (b"order_id", b"1"), (b"journal", b"1000")]
 
@@ -176,7 +177,9 @@ def requests(data: bytes) -> None:
     for number in (1, 2, 1):
         journal.put_order(OrderKey(number), OrderStatus.REJECTED, Code.EXPIRED)
     session: Any = SimpleNamespace(settings=MqttSettings(MACHINE), publish=publish)
-    asked = Requests(session, View(journal), journal, Payloads(MACHINE), StillClock(believed=True))
+    clock = StillClock(believed=True)
+    remote = Remote(Hand(), journal, clock, tuple(ACTS))
+    asked = Requests(session, View(journal), journal, Payloads(MACHINE), clock, remote)
     link: Any = None
     where = f"{ROOT}/request/{verb}"
     at_once(asked.handle(Inbound(link, 1, 1, where, payload, retained, topic, correlation)))

@@ -56,7 +56,9 @@ TARGETS: dict[str, Target] = {
         tuple(f"controller/uplink/{name}.py" for name in ("intake", "commands", "jsontext")),
         share=2.0,
     ),
-    "mqtt-requests": Target(mqtt.requests, ("controller/uplink/requests.py",)),
+    "mqtt-requests": Target(
+        mqtt.requests, ("controller/uplink/requests.py", "controller/uplink/remote.py")
+    ),
     "mqtt-own-state": Target(mqtt.own_state, ("controller/uplink/jsontext.py",), share=0.3),
     "mqtt-packets": Target(mqtt.packets, ("controller/uplink/link.py",)),
     "settings": Target(

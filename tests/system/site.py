@@ -86,6 +86,7 @@ def daemon_settings(
     *,
     machine: Mapping[str, Any],
     mqtt: Mapping[str, Any],
+    service: Mapping[str, Any],
 ) -> str:
     """The daemon's file, as an operator would write it."""
     tables = [
@@ -100,7 +101,7 @@ def daemon_settings(
         ),
         toml_table("[clock]", {"require_sync": False}),
         toml_table("[mqtt]", {"host": "127.0.0.1", "port": broker.port, **mqtt}),
-        toml_table("[service]", {"socket": str(directory / "ctl.sock")}),
+        toml_table("[service]", {"socket": str(directory / "ctl.sock"), **service}),
     ]
     boards = {plan.board: plan for plan in cabinets}
     for name, plan in boards.items():
@@ -150,6 +151,7 @@ class Site:
         persistent_broker: bool = True,
         machine: Mapping[str, Any] | None = None,
         mqtt: Mapping[str, Any] | None = None,
+        service: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory = directory
         self.cabinets = cabinets
@@ -157,7 +159,13 @@ class Site:
         self.broker = Broker(directory / "broker", persistent=persistent_broker)
         self.emulator = Emulator(directory / "boards", list(map(emulated, cabinets)), speed=speed)
         settings = daemon_settings(
-            directory, self.emulator, self.broker, cabinets, machine=machine or {}, mqtt=mqtt or {}
+            directory,
+            self.emulator,
+            self.broker,
+            cabinets,
+            machine=machine or {},
+            mqtt=mqtt or {},
+            service=service or {},
         )
         self.daemon = Daemon(directory, settings, directory / "ctl.sock")
         self.platform = Platform(self.broker.port, MACHINE_NO)

@@ -26,13 +26,16 @@ from controller.dispensing.interfaces import (
     OrderFacts,
     OutboxRow,
     Rejection,
+    RequestClaimed,
+    RequestTold,
     Standing,
 )
-from controller.errors import JournalUnwritable
+from controller.errors import JournalUnwritable, Refused
 from controller.model import Code, Executed, Order, OrderKey, OrderStatus
 from controller.uplink.intake import IntakeSettings
 from controller.uplink.link import MqttSettings
 from controller.uplink.messages import Payloads
+from controller.uplink.remote import Acting, Remote
 from controller.uplink.requests import StoredMessage
 from controller.uplink.session import Pace, Witness
 from controller.uplink.uplink import Uplink
@@ -215,6 +218,7 @@ class MemoryJournal:
     birth: int | None = 1_000
     bound: int | None = 1_000
     unwritable: bool = False
+    requests: dict[str, tuple[str, RequestTold | None]] = field(default_factory=dict)
     flooded: bool = False
     """More rejections came than are stored."""
     may_mark: bool = True
@@ -298,6 +302,18 @@ class MemoryJournal:
     async def event(self, kind: str, detail: Mapping[str, Any], key: str | None = None) -> None:
         self._durable()
         self.events.append((kind, dict(detail)))
+
+    async def claim_request(self, request_id: str, content: str) -> RequestClaimed | None:
+        self._durable()
+        known = self.requests.get(request_id)
+        if known is None:
+            self.requests[request_id] = (content, None)
+            return None
+        return RequestClaimed(known[0] == content, known[1])
+
+    async def settle_request(self, request_id: str, told: RequestTold) -> None:
+        self._durable()
+        self.requests[request_id] = (self.requests[request_id][0], told)
 
     async def oldest(self, topic: str, limit: int) -> Sequence[OutboxRow]:
         unsent = [r for r in self.rows if r.topic == topic and r.row not in self.sent_rows]
@@ -387,6 +403,23 @@ class View:
 
 
 @dataclass
+class Hand:
+    """Who carries out acting requests, at its seam: notes them, or refuses."""
+
+    refusal: Refused | None = None
+    done: list[tuple[str, str]] = field(default_factory=list)
+
+    async def diagnostics(self) -> Mapping[str, Any]:
+        return {"status": {}, "lanes": [], "ports": []}
+
+    async def perform(self, verb: str, asked: Acting) -> Mapping[str, Any]:
+        if self.refusal is not None:
+            raise self.refusal
+        self.done.append((verb, asked.request_id))
+        return {"asked": asked.model_dump(exclude={"request_id", "issued_at", "expires_at"})}
+
+
+@dataclass
 class Machine:
     """An uplink with everything around it faked, running in this loop."""
 
@@ -396,6 +429,7 @@ class Machine:
     uplink: Uplink
     task: asyncio.Task[None]
     adopted: list[Witness]
+    hand: Hand
 
     async def stop(self) -> None:
         self.task.cancel()
@@ -414,6 +448,7 @@ async def build(broker: Broker) -> AsyncIterator[Build]:
         *,
         journal: MemoryJournal | None = None,
         wall: Callable[[], float] = lambda: 2_000.0,
+        remote_verbs: Sequence[str] = (),
         adopt: Callable[[Witness], Awaitable[None]] | None = None,
         pace: dict[str, Any] | None = None,
         real: Any = None,
@@ -421,7 +456,7 @@ async def build(broker: Broker) -> AsyncIterator[Build]:
         **settings: Any,
     ) -> Machine:
         journal = journal or MemoryJournal()
-        desk, view = Desk(journal), View(journal)
+        desk, view, hand = Desk(journal), View(journal), Hand()
         adopted: list[Witness] = []
 
         async def on_retained_state(told: Witness) -> None:
@@ -440,11 +475,12 @@ async def build(broker: Broker) -> AsyncIterator[Build]:
             outbox=real or journal,
             reports=journal,
             view=view,
+            remote=Remote(hand, journal, LoopClock(wall=wall), remote_verbs),
             on_retained_state=on_retained_state,
             pace=Pace(**(QUICK | (pace or {}))),
         )
         task = asyncio.get_running_loop().create_task(uplink.run())
-        machine = Machine(journal, desk, view, uplink, task, adopted)
+        machine = Machine(journal, desk, view, uplink, task, adopted, hand)
         made.append(machine)
         return machine
 

@@ -10,11 +10,12 @@ import pytest
 
 from controller.codes import CODES, REASONS, RESPONSES
 from controller.uplink.messages import INCOMING, OUTGOING
+from controller.uplink.remote import ACTS
 
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "mqtt.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"<!-- example: (\S+) -->\n```json\n(.*?)```", PAGE, re.DOTALL)
-MODELS = {**INCOMING, **OUTGOING}
+MODELS = {**INCOMING, **{f"request/{verb}": model for verb, model in ACTS.items()}, **OUTGOING}
 
 
 @pytest.mark.parametrize(("name", "text"), EXAMPLES, ids=[name for name, _ in EXAMPLES])

@@ -16,17 +16,23 @@ from controller.clock import LoopClock
 from controller.model import Order, OrderKey, OrderStatus
 from controller.uplink.link import Inbound, MqttSettings
 from controller.uplink.messages import Payloads, ResponseMessage
+from controller.uplink.remote import Remote
 from controller.uplink.requests import PAGE_BYTES, Requests, may_write_to
 from tests.uplink.conftest import (
     MACHINE,
     ROOT,
     Build,
+    Hand,
     Machine,
     MemoryJournal,
     Platform,
     View,
     until,
 )
+
+
+def nobodys(journal: MemoryJournal) -> Remote:
+    return Remote(Hand(), journal, LoopClock())
 
 
 async def ask(platform: Platform, verb: str, payload: Any, **rest: Any) -> dict[str, Any]:
@@ -122,7 +128,7 @@ async def test_a_page_has_a_bound_in_bytes(build: Build, platform: Platform) -> 
     [
         ("stock.set", {}, "not_allowed"),
         ("lane.test", {}, "not_allowed"),
-        ("diagnostics", {}, "not_allowed"),
+        ("mode.set", b"[", "not_allowed"),
         ("format.disk", {}, "unknown_verb"),
         ("status", b"[", "bad_json"),
         ("results", {"limit": 0.5}, "bad_field"),
@@ -240,7 +246,9 @@ async def test_any_request_is_answered_once_below_the_answers_topics(
     journal = MemoryJournal()
     journal.put_order(OrderKey(1), OrderStatus.ACCEPTED)
     session: Any = SimpleNamespace(settings=MqttSettings(MACHINE), publish=publish)
-    asked = Requests(session, View(journal), journal, Payloads(MACHINE), LoopClock())
+    asked = Requests(
+        session, View(journal), journal, Payloads(MACHINE), LoopClock(), nobodys(journal)
+    )
     link: Any = None
     topic = f"{ROOT}/request/{verb}"
     await asked.handle(Inbound(link, 1, 1, topic, payload, retained, response_topic, correlation))
