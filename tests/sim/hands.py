@@ -34,11 +34,18 @@ def fill(world: World, which: float, board: str, lasts_s: float) -> None:
 
     async def count_and_put_in(operations: Any) -> None:
         world.judge.fills[board] += 1
-        await operations.stock_fill(cabinet, "technician")
-        for channel, number in world.plan[board].lanes.items():
-            if channel[0] == cabinet:
-                world.boards[board].machine.refill(number, GOODS)
-                world.judge.losses.counted.add(channel)
+        mine = {c: n for c, n in world.plan[board].lanes.items() if c[0] == cabinet}
+        counted = world.judge.losses.counted
+        news = mine.keys() - counted
+        # A crash may come between the commit and our hearing of it.
+        counted |= news
+        try:
+            await operations.stock_fill(cabinet, "technician")
+        except Exception:
+            counted -= news
+            raise
+        for number in mine.values():
+            world.boards[board].machine.refill(number, GOODS)
         world.judge.fills[board] -= 1
 
     world._act(count_and_put_in)
