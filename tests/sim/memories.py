@@ -183,8 +183,14 @@ def recount(world: World, which: float, board: str, lasts_s: float) -> None:
     async def count(operations: Any) -> None:
         for channel, number in plan.lanes.items():
             goods = world.boards[board].machine.lanes[number].goods
-            await operations.stock_set(channel, goods, "technician")
-            world.judge.losses.counted.add(channel)
+            counted = world.judge.losses.counted
+            news = {channel} - counted
+            counted |= news  # a crash may come between the commit and our hearing of it
+            try:
+                await operations.stock_set(channel, goods, "technician")
+            except Exception:
+                counted -= news
+                raise
         for cabinet in plan.cabinets:
             await operations.cabinet_start(cabinet, "technician")
 
