@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 OURSELVES = "vending-controller"
+PROGRAMS = sorted(set(re.findall(r"-m ((?:tests|benchmarks)\S*)", (ROOT / "Makefile").read_text())))
 NOT_PINNED = {OURSELVES, "pip"}
 """pip is the one that Python or Debian brought."""
 
@@ -59,6 +61,21 @@ def test_the_broker_script_prints_a_path_that_runs() -> None:
     path = subprocess.run([script], capture_output=True, text=True, check=True).stdout
     said = subprocess.run([path.strip(), "--help"], capture_output=True, text=True, check=False)
     assert "mosquitto version" in said.stdout + said.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_what_make_starts_can_be_started(module: str) -> None:
+    """Some of these run for hours and never in the suite: at least they are all there."""
+    said = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    assert "usage" in said.stdout
 
 
 @pytest.mark.system
