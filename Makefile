@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.cache/broker/bin:$(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup broker test check demo bench sim soak fuzz powercut torture constraints clean
+.PHONY: help setup broker test check demo bench sim soak fuzz powercut torture messages constraints clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -46,6 +46,9 @@ powercut: setup broker ## cut a virtual machine's power 50 times; choose with AR
 
 torture: setup broker ## kill -9 the real daemon 500 times under load; ARGS="--kills 50 --seed 7"
 	.venv/bin/python -m tests.torture.play $(ARGS)
+
+messages: setup ## collect the sentences of vendctl, and say which lack a translation
+	.venv/bin/python -m tests.tooling.messages
 
 constraints: ## renew config/constraints.txt with the newest that pyproject.toml allows
 	@tests/tooling/renew-constraints.sh

@@ -43,9 +43,8 @@ def run_accept(session: Session, args: argparse.Namespace) -> Exit:
         screen.as_json(done)
     else:
         board = done.get("board", {})
-        screen.data(
-            f"board {args.name}: {screen.clean(board.get('out_of_service') or say('in service'))}"
-        )
+        state = screen.clean(board.get("out_of_service") or say("in service"))
+        screen.data(say("board {name}: {state}", name=screen.clean(args.name), state=state))
     return Exit.FINE
 
 
@@ -56,7 +55,8 @@ def _acted(session: Session, done: Mapping[str, Any]) -> Exit:
     cabinet = done.get("cabinet", {})
     reason = f" ({screen.clean(cabinet['reason'])})" if cabinet.get("reason") else ""
     name = screen.clean(done.get("name"))
-    screen.data(f"cabinet {name}: {screen.clean(cabinet.get('state'))}{reason}")
+    state = f"{screen.clean(cabinet.get('state'))}{reason}"
+    screen.data(say("cabinet {name}: {state}", name=name, state=state))
     if done.get("moving"):
         warning = say(
             "A motor of cabinet {name} may still turn: wait until the first line of "

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from controller.cli.exits import Exit, Trouble
+from controller.cli.meanings import refusal
 from controller.cli.words import say
 
 DEFAULT_SOCKET = "/run/vending-controller/control.sock"
@@ -112,7 +113,7 @@ class Daemon:
         if acting and response.status == NOT_FOUND:
             exit_code = Exit.REFUSED
         code = str(content.get("error", response.status))
-        raise Trouble(exit_code, code, str(content.get("message", response.reason)))
+        raise Trouble(exit_code, code, refusal(code, str(content.get("message", response.reason))))
 
     def _silence(self, method: str) -> Trouble:
         doubt = say(" It may still have been done: look before you repeat it.")

@@ -11,9 +11,15 @@ from controller.cli.client import path
 from controller.cli.exits import Exit
 from controller.cli.orders import cycle_lines
 from controller.cli.verbs import Line, Session, Verb, channel, confirm, whole
-from controller.cli.words import say
+from controller.cli.words import joined, later, say
 
-COUNTS = ("reserved", "gone", "uncertain", "adjusted", "loaded")
+COUNTS = (
+    later("reserved"),
+    later("gone"),
+    later("uncertain"),
+    later("adjusted"),
+    later("loaded"),
+)
 
 
 def run_lanes(session: Session, _args: argparse.Namespace) -> Exit:
@@ -64,27 +70,45 @@ def _read(session: Session, name: str) -> Exit:
 
 
 def page(lane: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[str]:
-    counts = ", ".join(f"{name} {lane.get(name, '?')}" for name in COUNTS)
+    counts = joined([f"{say(name)} {lane.get(name, '?')}" for name in COUNTS])
     reason = f" ({lane['health_reason']})" if lane.get("health_reason") else ""
     lines = [
-        screen.paint(f"lane {screen.clean(lane.get('channel'))}", "loud"),
+        screen.paint(say("lane {name}", name=screen.clean(lane.get("channel"))), "loud"),
         *screen.pairs(
             [
                 ("product", lane.get("product_id")),
-                ("board", f"{lane.get('board', '-')}, its lane {lane.get('number', '-')}"),
-                ("stock", f"{lane.get('stock', '?')} of {lane.get('capacity', '?')}"),
+                (
+                    "board",
+                    say(
+                        "{name}, its lane {number}",
+                        name=lane.get("board", "-"),
+                        number=lane.get("number", "-"),
+                    ),
+                ),
+                (
+                    "stock",
+                    say(
+                        "{count} of {all}",
+                        count=lane.get("stock", "?"),
+                        all=lane.get("capacity", "?"),
+                    ),
+                ),
                 ("counts", counts),
                 ("health", f"{lane.get('health', '-')}{reason}"),
-                ("failures", f"{lane.get('failures', '?')} in a row"),
+                ("failures", say("{count} in a row", count=lane.get("failures", "?"))),
                 (
                     "cycles",
-                    f"{lane.get('cycles', '?')}, last {screen.at(lane.get('last_cycle_at'))}",
+                    say(
+                        "{count}, last {when}",
+                        count=lane.get("cycles", "?"),
+                        when=screen.at(lane.get("last_cycle_at")),
+                    ),
                 ),
             ]
         ),
     ]
     for cycle in history:
-        lines += ["", *screen.wrapped(f"for {screen.clean(cycle.get('purpose'))}")]
+        lines += ["", *screen.wrapped(say("for {purpose}", purpose=cycle.get("purpose", "-")))]
         lines += cycle_lines(cycle)
     return lines
 

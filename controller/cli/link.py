@@ -29,8 +29,9 @@ def page(port: Mapping[str, Any]) -> list[str]:
     trip = port.get("round_trip_ms") or {}
     times = ", ".join(f"{name} {value:.1f}" for name, value in trip.items() if _is_number(value))
     counters = port.get("counters") or {}
+    name, since = screen.clean(port.get("board")), screen.at(port.get("since"))
     lines = [
-        f"board {screen.clean(port.get('board'))}: {state} since {screen.at(port.get('since'))}",
+        say("board {name}: {state} since {since}", name=name, state=state, since=since),
         *screen.pairs(
             [
                 ("  port", port.get("port")),
@@ -42,9 +43,12 @@ def page(port: Mapping[str, Any]) -> list[str]:
         ),
     ]
     for reset in port.get("resets") or ():
-        lines += screen.wrapped(
-            f"reset {screen.at(reset.get('at'))} {screen.clean(reset.get('cause'))}", "  ", "    "
+        told = say(
+            "restarted {when}: {cause}",
+            when=screen.at(reset.get("at")),
+            cause=screen.clean(reset.get("cause")),
         )
+        lines += screen.wrapped(told, "  ", "    ")
     return [*lines, ""]
 
 

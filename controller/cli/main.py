@@ -23,7 +23,7 @@ from controller.cli import (
 from controller.cli.client import DEFAULT_SOCKET, TIMEOUT_S, Daemon
 from controller.cli.exits import Exit, Trouble
 from controller.cli.verbs import Session, Verb
-from controller.cli.words import CATALOGUES, LANGUAGE, language_of, say
+from controller.cli.words import CATALOGUES, language_of, later, say, speak
 
 VERBS: tuple[Verb, ...] = (
     *status.VERBS,
@@ -35,20 +35,24 @@ VERBS: tuple[Verb, ...] = (
     *settings.VERBS,
 )
 
-EXIT_CODES = """exit codes:
-  0  fine
-  1  the answer is bad news (each verb's --help says what that is)
-  2  wrong usage, or nobody was there to confirm and --yes was not given
-  3  the daemon cannot be reached
-  4  refused
-  5  time ran out
-  130  stopped with Ctrl-C"""
+EXIT_CODES: tuple[tuple[Exit, str], ...] = (
+    (Exit.FINE, later("fine")),
+    (Exit.BAD_NEWS, later("the answer is bad news (each verb's --help says what that is)")),
+    (
+        Exit.USAGE,
+        later("wrong usage, or nobody was there to confirm and --yes was not given"),
+    ),
+    (Exit.UNREACHABLE, later("the daemon cannot be reached")),
+    (Exit.REFUSED, later("refused")),
+    (Exit.TIME_RAN_OUT, later("time ran out")),
+    (Exit.INTERRUPTED, later("stopped with Ctrl-C")),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program `vendctl`; returns its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
-    LANGUAGE.set(language_of(given, os.environ))
+    speak(language_of(given, os.environ))
     screen.open_streams()
     code = Exit.FINE
     try:
@@ -90,10 +94,10 @@ def parser() -> argparse.ArgumentParser:
         prog="vendctl",
         description=say("Asks the vending controller on this machine, and acts through it."),
         epilog=_epilog(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=screen.NarrowHelp,
         parents=[options],
         allow_abbrev=False,
-        usage="vendctl [options] VERB …",
+        usage=say("vendctl [options] VERB …"),
     )
     verbs = top.add_subparsers(metavar="VERB", required=True, help=argparse.SUPPRESS)
     groups: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
@@ -101,7 +105,11 @@ def parser() -> argparse.ArgumentParser:
         group, _, name = verb.name.rpartition(" ")
         if group and group not in groups:
             groups[group] = verbs.add_parser(
-                group, prog=f"vendctl {group}", usage=f"vendctl {group} VERB …", allow_abbrev=False
+                group,
+                prog=f"vendctl {group}",
+                usage=f"vendctl {group} VERB …",
+                formatter_class=screen.NarrowHelp,
+                allow_abbrev=False,
             ).add_subparsers(metavar="VERB", required=True)
         _add(groups[group] if group else verbs, name, verb, options)
     return top
@@ -113,17 +121,17 @@ def _add(
     verb: Verb,
     options: argparse.ArgumentParser,
 ) -> None:
-    examples = "\n".join(f"  {line.example}" for line in verb.lines)
+    example = say("example:")
+    examples = "\n".join([example, *(f"  {line.example}" for line in verb.lines)])
+    options_word = say("[options]")
     own = among.add_parser(
         name,
         prog=f"vendctl {verb.name}",
-        usage="\n       ".join(f"vendctl {line.usage} [options]" for line in verb.lines),
+        usage="\n       ".join(f"vendctl {line.usage} {options_word}" for line in verb.lines),
         help=say(verb.lines[0].summary),
         description="\n".join(f"{line.usage}: {say(line.summary)}" for line in verb.lines),
-        epilog="\n\n".join(
-            part for part in (say(verb.note) if verb.note else "", f"example:\n{examples}") if part
-        ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n\n".join(part for part in (" ".join(say(verb.note).split()), examples) if part),
+        formatter_class=screen.NarrowHelp,
         parents=[options],
         allow_abbrev=False,
     )
@@ -137,7 +145,7 @@ def _options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False
     )
-    group = options.add_argument_group("options of every verb")
+    group = options.add_argument_group(say("options of every verb"))
     group.add_argument(
         "--socket",
         metavar="PATH",
@@ -179,7 +187,13 @@ def _epilog() -> str:
     lines = [line for verb in VERBS for line in verb.lines]
     verbs = [f"  {line.usage:<22}{say(line.summary)}" for line in lines]
     examples = [f"  {line.example}" for line in lines]
-    return "\n".join(["verbs:", *verbs, "", "examples:", *examples, "", say(EXIT_CODES)])
+    codes = [f"  {int(code)}  {say(meaning)}" for code, meaning in EXIT_CODES]
+    parts = (
+        [say("verbs:"), *verbs],
+        [say("examples:"), *examples],
+        [say("exit codes:"), *codes],
+    )
+    return "\n\n".join("\n".join(part) for part in parts)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from typing import Any
 from controller.cli import screen
 from controller.cli.client import path
 from controller.cli.exits import Exit
+from controller.cli.meanings import meaning_of_code, meaning_of_reason
 from controller.cli.verbs import Line, Session, Verb, whole
-from controller.cli.words import say
+from controller.cli.words import joined, say
 
 OUTCOMES = ("delivered", "not_delivered", "unknown")
 
@@ -73,23 +74,30 @@ def is_bad(order: Mapping[str, Any]) -> bool:
 
 def page(order: Mapping[str, Any]) -> list[str]:
     code = f" ({order['code']})" if order.get("code") else ""
-    counts = ", ".join(f"{order.get(name, '?')} {name}" for name in OUTCOMES)
-    still = f", {order.get('waiting', '?')} waiting, {order.get('running', '?')} running"
+    counts = joined(
+        [
+            *(f"{order.get(name, '?')} {name}" for name in OUTCOMES),
+            say("{count} waiting", count=order.get("waiting", "?")),
+            say("{count} running", count=order.get("running", "?")),
+        ]
+    )
     lines = [
-        screen.paint(f"order {screen.order_key(order)}", "loud"),
+        screen.paint(say("order {key}", key=screen.order_key(order)), "loud"),
         *screen.pairs(
             [
                 ("status", f"{order.get('status', '-')}{code}"),
                 ("trade", order.get("trade_id")),
-                ("units", f"{order.get('units', '?')}: {counts}{still}"),
+                ("units", f"{order.get('units', '?')}: {counts}"),
                 ("issued", screen.at(order.get("issued_at"))),
                 ("expires", screen.at(order.get("expires_at"))),
                 ("taken at", screen.at(order.get("at"))),
             ]
         ),
     ]
+    if meaning := meaning_of_code(order.get("code")):
+        lines += screen.wrapped(meaning, "  ")
     if order.get("pruned"):
-        lines.append(say("Its details are past the retention; the counts remain."))
+        lines += screen.wrapped(say("Its details are past the retention; the counts remain."))
     for unit in order.get("unit_list") or ():
         lines += ["", *_unit(unit)]
     messages = order.get("messages") or ()
@@ -100,13 +108,20 @@ def page(order: Mapping[str, Any]) -> list[str]:
 
 def _unit(unit: Mapping[str, Any]) -> list[str]:
     became = unit.get("outcome") or unit.get("state")
-    why = " ".join(f"{name} {unit[name]}" for name in ("reason", "evidence") if unit.get(name))
-    head = (
-        f"unit {unit.get('unit', '?')}  lane {unit.get('channel', '-')}  "
-        f"product {unit.get('product_id', '-')}"
+    why = [
+        say("reason {code}", code=unit["reason"]) if unit.get("reason") else "",
+        say("evidence {code}", code=unit["evidence"]) if unit.get("evidence") else "",
+    ]
+    head = say(
+        "unit {unit}  lane {lane}  product {product}",
+        unit=unit.get("unit", "?"),
+        lane=unit.get("channel", "-"),
+        product=unit.get("product_id", "-"),
     )
     lines = screen.wrapped(head, "", "  ")
-    lines += screen.wrapped(f"{became}  {why}".rstrip(), "  ", "    ")
+    lines += screen.wrapped("  ".join([str(became), *filter(None, why)]), "  ", "    ")
+    if meaning := meaning_of_reason(unit.get("reason")):
+        lines += screen.wrapped(meaning, "    ")
     for cycle in unit.get("cycles") or ():
         lines += cycle_lines(cycle)
     return lines
@@ -114,9 +129,12 @@ def _unit(unit: Mapping[str, Any]) -> list[str]:
 
 def cycle_lines(cycle: Mapping[str, Any]) -> list[str]:
     """A cycle with its steps and their frames."""
-    head = (
-        f"cycle {cycle.get('cycle_id', '?')}  board {cycle.get('board', '-')} "
-        f"lane {cycle.get('lane', '-')}  {screen.at(cycle.get('opened_at'))}"
+    head = say(
+        "cycle {cycle}  board {board} lane {lane}  {when}",
+        cycle=cycle.get("cycle_id", "?"),
+        board=cycle.get("board", "-"),
+        lane=cycle.get("lane", "-"),
+        when=screen.at(cycle.get("opened_at")),
     )
     became = " ".join(
         str(cycle[name]) for name in ("outcome", "reason", "evidence") if cycle.get(name)

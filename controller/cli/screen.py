@@ -6,20 +6,26 @@ without control characters: a board's text must not move the cursor.
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
+import re
 import sys
-import textwrap
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from controller.cli.words import say
+
 WIDTH = 60
 """Columns. An SSH session on a phone held upright shows about so many."""
 
 GAP = "  "
+
+NO_LINE_BEGINS_WITH = "，。、；：！？）」』》…,.;:!?)"  # noqa: RUF001 - Chinese marks
+NO_LINE_ENDS_WITH = "（「『《("  # noqa: RUF001
 COLOURS = {"bad": "31", "good": "32", "loud": "1"}
 """SGR codes (ECMA-48): red, green, bold."""
 
@@ -96,11 +102,12 @@ def cut(text: str, columns: int) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, first: int = 26) -> list[str]:
-    """Lines of `WIDTH` columns at most.
+    """Lines of `WIDTH` columns at most, below the heads in the language of this run.
 
     The last column gives way when it gets narrow. A first cell of more than `first`
     columns (a long order key) is never cut: it takes a line of its own.
     """
+    heads = [say(head) for head in heads]
     cells = [[clean(cell) for cell in row] for row in rows]
     wide = [
         max([columns_of(head)] + [columns_of(row[at]) for row in cells])
@@ -132,23 +139,101 @@ def _line(cells: Sequence[str], wide: Sequence[int]) -> str:
     return GAP.join(padded).rstrip()
 
 
-def wrapped(text: str, indent: str = "", hang: str = "") -> list[str]:
-    return textwrap.wrap(
-        clean(text),
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=hang or indent,
-        break_on_hyphens=False,  # device paths and ids are copied from here
-    )
+def wrapped(text: str, indent: str = "", hang: str = "", width: int = WIDTH) -> list[str]:
+    """Lines of `width` columns at most. Between wide signs (Chinese) a line may end without a
+    space; a hyphen ends none, since device paths and ids are copied from here."""
+    words = [word for word in _BREAKABLE.findall(clean(text)) if word]
+    hang = hang or indent
+    lines: list[str] = []
+    line, filled = indent, False
+    for word in _kept_together(words):
+        if filled and not _fits(line + word.rstrip(), width):
+            lines.append(line.rstrip())
+            line, filled = hang, False
+        rest = word if filled else word.lstrip()
+        while not _fits(line + rest.rstrip(), width):
+            head = _beginning(rest, max(width - columns_of(line), 2))
+            lines.append(line + head)
+            line, rest = hang, rest[len(head) :]
+        line += rest
+        filled = filled or bool(rest)
+    return [*lines, line.rstrip()] if filled else lines
+
+
+_BREAKABLE = re.compile(
+    r" +|[\u1100-\u11ff\u2e80-\ud7af\uf900-\ufaff\ufe30-\uffef]|"
+    r"[^ \u1100-\u11ff\u2e80-\ud7af\uf900-\ufaff\ufe30-\uffef]+"
+)
+"""Spaces, one wide sign, or a run of narrow ones. The blocks of East Asian wide signs: Unicode,
+EastAsianWidth.txt."""
+
+
+def _kept_together(words: Sequence[str]) -> list[str]:
+    """Spaces and closing marks stay with the word before them, opening ones with the next."""
+    kept: list[str] = []
+    for word in words:
+        closes = word.isspace() or word[0] in NO_LINE_BEGINS_WITH
+        opened = bool(kept) and kept[-1][-1] in NO_LINE_ENDS_WITH
+        if kept and (closes or opened):
+            kept[-1] += word
+        else:
+            kept.append(word)
+    return kept
+
+
+def _fits(text: str, columns: int) -> bool:
+    return len(text) <= columns and columns_of(text) <= columns
+
+
+def _beginning(text: str, columns: int) -> str:
+    """As much of it as fits."""
+    at = min(len(text), columns)
+    while columns_of(text[:at]) > columns:
+        at -= 1
+    return text[:at]
+
+
+class NarrowHelp(argparse.RawDescriptionHelpFormatter):
+    """argparse's help in `WIDTH` columns, counted as a terminal does."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=16, width=WIDTH)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrapped(text, width=width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Each line on its own; one that goes on does so below its second column of words."""
+        lines = [
+            filled
+            for line in text.splitlines()
+            for filled in (wrapped(line, *_indents(line, indent), width) if line.strip() else [""])
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _indents(line: str, indent: str) -> tuple[str, str]:
+    """Of a line and of what goes on below it: behind its last gap of two spaces."""
+    bare = line.lstrip()
+    first = indent + line[: len(line) - len(bare)]
+    gap = line.rfind(GAP, 0, 26)
+    return first, " " * (gap + len(GAP)) if gap > len(first) else first
 
 
 def pairs(facts: Sequence[tuple[str, object]]) -> list[str]:
-    """`name  value`, aligned; long values go on below their column."""
-    room = max(columns_of(name) for name, _ in facts) + len(GAP)
+    """`name  value`, aligned; long values go on below their column. Names are said in the
+    language of this run."""
+    said = [(_said(name), value) for name, value in facts]
+    room = max(columns_of(name) for name, _ in said) + len(GAP)
     lines: list[str] = []
-    for name, value in facts:
-        lines += wrapped(str(clean(value)), name.ljust(room), " " * room)
+    for name, value in said:
+        lines += wrapped(clean(value), name + " " * (room - columns_of(name)), " " * room)
     return lines
+
+
+def _said(name: str) -> str:
+    bare = name.lstrip()
+    return name[: len(name) - len(bare)] + say(bare)
 
 
 def spaced(frame: str) -> str:

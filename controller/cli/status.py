@@ -9,7 +9,7 @@ from typing import Any
 from controller.cli import screen
 from controller.cli.exits import Exit
 from controller.cli.verbs import Line, Session, Verb, confirm
-from controller.cli.words import say
+from controller.cli.words import joined, say, say_count
 
 GOOD_MODES = ("ready", "dispensing")
 SELLING = ("ready", "running")
@@ -133,15 +133,36 @@ def _moving(status: Mapping[str, Any]) -> list[str]:
 def _facts(status: Mapping[str, Any]) -> list[tuple[str, object]]:
     broker, clock, journal = (_part(status, name) for name in ("broker", "clock", "journal"))
     connected = say("connected") if broker.get("connected") else say("NOT connected")
-    outbox = ", ".join(f"{topic} {count}" for topic, count in _part(status, "outbox").items())
+    outbox = joined([f"{topic} {count}" for topic, count in _part(status, "outbox").items()])
     return [
-        ("machine", f"{status.get('machine_no', '-')}, version {status.get('version', '-')}"),
-        ("mode", f"{status.get('mode', '-')}, daemon up since {screen.at(status.get('since'))}"),
-        ("broker", f"{connected} since {screen.at(broker.get('since'))}"),
+        (
+            "machine",
+            say(
+                "{number}, version {version}",
+                number=status.get("machine_no", "-"),
+                version=status.get("version", "-"),
+            ),
+        ),
+        (
+            "mode",
+            say(
+                "{mode}, daemon up since {since}",
+                mode=status.get("mode", "-"),
+                since=screen.at(status.get("since")),
+            ),
+        ),
+        (
+            "broker",
+            say("{state} since {since}", state=connected, since=screen.at(broker.get("since"))),
+        ),
         ("", f"{broker.get('host', '-')}:{broker.get('port', '-')}, MQTT {_protocol(broker)}"),
         (
             "orders",
-            f"{status.get('open_orders', '-')} open, {status.get('open_units', '-')} units open",
+            say(
+                "{orders} open, with {units} open",
+                orders=_orders(status.get("open_orders")),
+                units=_units(status.get("open_units")),
+            ),
         ),
         ("outbox", outbox),
         ("clock", _belief(clock)),
@@ -150,17 +171,28 @@ def _facts(status: Mapping[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
+def _orders(count: object) -> str:
+    return say_count("{count} order", "{count} orders", count if isinstance(count, int) else 0)
+
+
+def _units(count: object) -> str:
+    return say_count("{count} unit", "{count} units", count if isinstance(count, int) else 0)
+
+
 def _protocol(broker: Mapping[str, Any]) -> str:
     return screen.clean(broker.get("protocol"))
 
 
 def _journal(journal: Mapping[str, Any]) -> str:
-    told = [f"birth {screen.clean(journal.get('birth'))}", f"seq {journal.get('last_seq', '-')}"]
+    told = [
+        say("birth {number}", number=screen.clean(journal.get("birth"))),
+        say("seq {number}", number=journal.get("last_seq", "-")),
+    ]
     if journal.get("lost"):
         told.append(say("begun anew: an older one was lost"))
     if journal.get("set_aside"):
         told.append(say("the damaged one: {path}", path=journal["set_aside"]))
-    return ", ".join(told)
+    return joined(told)
 
 
 def _board(name: str, board: Mapping[str, Any]) -> tuple[object, ...]:
@@ -170,7 +202,9 @@ def _board(name: str, board: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _cabinet(name: str, cabinet: Mapping[str, Any]) -> tuple[object, ...]:
-    sound = f"{cabinet.get('lanes_ok', '?')} of {cabinet.get('lanes', '?')}"
+    sound = say(
+        "{count} of {all}", count=cabinet.get("lanes_ok", "?"), all=cabinet.get("lanes", "?")
+    )
     return name, cabinet.get("state"), cabinet.get("eye"), sound, cabinet.get("reason")
 
 
@@ -193,7 +227,7 @@ def run_accept(session: Session, _args: argparse.Namespace) -> Exit:
     if session.json:
         screen.as_json(done)
     else:
-        screen.data(f"clock: {_belief(_part(done, 'clock'))}")
+        screen.data(say("clock: {belief}", belief=_belief(_part(done, "clock"))))
     return Exit.FINE
 
 

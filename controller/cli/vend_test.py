@@ -9,8 +9,9 @@ from typing import Any
 from controller.cli import screen
 from controller.cli.client import path
 from controller.cli.exits import Exit, Trouble
+from controller.cli.meanings import refusal
 from controller.cli.verbs import Line, Session, Verb, channel, confirm, whole
-from controller.cli.words import say
+from controller.cli.words import say, say_count
 
 MAX_CYCLES = 20
 """The service's own bound."""
@@ -19,11 +20,13 @@ MAX_CYCLES = 20
 def run(session: Session, args: argparse.Namespace) -> Exit:
     confirm(
         session,
-        say(
-            "This turns the motor of lane {lane}, {cycles} time(s): as many products may fall "
-            "and leave its stock. Hands out.",
+        say_count(
+            "This turns the motor of lane {lane} once: a product may fall and leave its stock. "
+            "Hands out.",
+            "This turns the motor of lane {lane} {count} times: as many products may fall and "
+            "leave its stock. Hands out.",
+            args.cycles,
             lane=args.lane,
-            cycles=args.cycles,
         ),
     )
     outcomes: list[Mapping[str, Any]] = []
@@ -38,8 +41,8 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
             if step.get("event") == "outcome":
                 outcomes.append(step)
             if step.get("event") == "refused":
-                code, message = str(step.get("error")), str(step.get("message"))
-                raise Trouble(Exit.REFUSED, code, message)
+                code = str(step.get("error"))
+                raise Trouble(Exit.REFUSED, code, refusal(code, str(step.get("message"))))
             if step.get("event") == "finished":
                 return _finished(session, outcomes)
     except (KeyboardInterrupt, BrokenPipeError):

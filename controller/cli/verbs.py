@@ -32,6 +32,9 @@ class Line:
     example: str
 
 
+AGREED = ("y", "yes", "是", "好")
+"""In every language: who set the machine's language may not be who types."""
+
 Run = Callable[[Session, argparse.Namespace], Exit]
 
 
@@ -55,8 +58,10 @@ def channel(text: str) -> str:
     """An argument's type: `a01` means lane A1."""
     try:
         return canonical_channel(text.upper())
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            say("{text!r} is no lane: a letter and a number, like A20", text=text[:20])
+        ) from None
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -89,5 +94,5 @@ def confirm(session: Session, intent: str) -> None:
             say("Nobody is here to confirm that, so nothing was done. Add --yes in a script"),
         )
     print(say("Go on? [y/N] "), end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if sys.stdin.readline().strip().lower() not in AGREED:
         raise Trouble(Exit.REFUSED, "not_confirmed", say("Nothing was done"))

@@ -40,6 +40,24 @@ def test_wide_signs_take_two_columns() -> None:
     ]
 
 
+@given(
+    text=st.text(max_size=300) | st.text("货道卡 a(b)，。（", max_size=300),  # noqa: RUF001
+    indent=st.integers(0, 12),
+)
+def test_wrapped_text_is_narrow_and_whole(text: str, indent: int) -> None:
+    lines = screen.wrapped(text, " " * indent, " " * 4)
+    for line in lines:
+        assert screen.columns_of(line) <= screen.WIDTH
+    assert "".join("".join(lines).split()) == "".join(screen.clean(text).split())
+
+
+def test_chinese_is_broken_between_signs_and_never_before_a_full_stop() -> None:
+    lines = screen.wrapped("货道" * 29 + "卡货。" + "vendctl lane A20 结束")
+    assert [screen.columns_of(line) for line in lines] == [60, 58, 25]
+    assert lines[2] == "货。vendctl lane A20 结束"
+    assert screen.wrapped("货" * 30 + "。") == ["货" * 29, "货。"]
+
+
 @given(st.text(max_size=200))
 def test_cleaned_text_cannot_move_a_cursor(text: str) -> None:
     assert screen.clean(text).isprintable()
@@ -53,7 +71,11 @@ def test_any_time_is_a_text(moment: object) -> None:
 
 def test_the_language_is_the_options_then_the_locales_then_english() -> None:
     assert language_of(["--lang", "en"], {"LANG": "zh_CN.UTF-8"}) == "en"
-    assert language_of([], {"LANG": "zh_CN.UTF-8"}) == "en", "until there is a catalogue"
+    assert language_of([], {"LANG": "zh_CN.UTF-8"}) == "zh"
+    assert language_of([], {"LANG": "en_GB.UTF-8", "LC_MESSAGES": "zh_TW"}) == "zh"
+    assert language_of([], {"LANG": "zh_CN.UTF-8", "LC_ALL": "C.UTF-8"}) == "en"
+    assert language_of([], {"LANG": "de_DE.UTF-8"}) == "en", "there is no such catalogue"
+    assert language_of(["--lang=zh"], {}) == "zh"
     assert language_of(["--lang"], {}) == "en"
 
 
