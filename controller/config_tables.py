@@ -149,6 +149,9 @@ class ServiceTable(Table):
     read_group: GroupName = "vending"
     act_group: GroupName = "vending-tech"
     idle_minutes: Annotated[Seconds, Field(gt=0, le=1440)] = 10.0
+    open_orders: Literal["wait", "end"] = "wait"
+    """What service mode does to units that wait: on to their deadline (P4), or end them at once."""
+    tests_need_service_mode: bool = False
     remote_verbs: tuple[Text, ...] = ()
 
 

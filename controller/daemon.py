@@ -38,6 +38,7 @@ from controller.operations import Operations, StoredReports
 from controller.remote import RemoteHand
 from controller.service import shapes
 from controller.service.server import start_service
+from controller.service_mode import ServiceSwitch
 from controller.uplink.intake import IntakeSettings
 from controller.uplink.link import NO_SUBSCRIBERS, MqttSettings, TlsFiles
 from controller.uplink.messages import Payloads
@@ -243,6 +244,8 @@ class Daemon:
                 lane_failure_limit=machine.lane_failure_limit,
                 enforce_stock=machine.enforce_stock,
                 resume_after_reboot=machine.resume_after_reboot,
+                service_ends_orders=settings.service.open_orders == "end",
+                tests_need_service_mode=settings.service.tests_need_service_mode,
             ),
             Limits(
                 max_units_per_order=machine.max_units_per_order,
@@ -251,6 +254,9 @@ class Daemon:
             ),
         )
         self.view = View(self.dispenser, journal, opening, clock, boot, self._uplink_counters)
+        self.service_mode = ServiceSwitch(
+            self.dispenser, journal, clock, settings.service.idle_minutes * 60
+        )
         self.operations = Operations(
             machine.machine_no,
             self.dispenser,
@@ -260,6 +266,7 @@ class Daemon:
             clock,
             self._broker,
             {table.name: table.port for table in settings.boards},
+            self.service_mode,
         )
         self.uplink = Uplink(
             mqtt_settings(settings),
@@ -305,6 +312,7 @@ class Daemon:
                         "dispenser": self.dispenser.run(),
                         **({"uplink": self.uplink.run()} if offline is None else {}),
                         "view": self.view.run(self._journal),
+                        "service mode": self.service_mode.run(),
                         "clock": self._watch_clock(),
                         "journal room": self._watch_room(),
                         "watchdog": self._feed_watchdog(),

@@ -14,6 +14,7 @@
     |   +-- BoardOffline       no link to the board now (also ConnectionError)
     |   +-- BoardRefused       the board answered, and said no
     +-- Refused                a person's or a peer's request is refused; `code` says why
+    |   +-- InServiceMode      no customer's cycle begins while a technician has the machine
     +-- FrameError             bytes that are no frame of the protocol (also ValueError)
 
 Each message names what is wrong, where, and what to do; the daemon prints it
@@ -76,6 +77,13 @@ class Refused(ControllerError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class InServiceMode(Refused):
+    """Scenario: `vendctl service on` becomes durable while a customer's unit waits for the eye."""
+
+    def __init__(self) -> None:
+        super().__init__("service_mode", "a technician has the machine in service mode")
 
 
 class ClockUnset(JournalUnwritable, Refused):

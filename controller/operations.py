@@ -22,6 +22,7 @@ from controller.journal.journal import Journal
 from controller.journal.opening import Opening
 from controller.model import Cabinet, Finding, OrderKey, Outcome
 from controller.service import shapes
+from controller.service_mode import ServiceSwitch
 from controller.uplink.requests import StoredMessage
 from controller.view import View
 
@@ -44,6 +45,7 @@ class Operations:
         clock: Clock,
         broker: Callable[[], shapes.BrokerStatus],
         ports: Mapping[str, str],
+        service_mode: ServiceSwitch,
     ) -> None:
         """`ports`: board -> the configured port, for `link`."""
         self._machine_no = machine_no
@@ -54,6 +56,7 @@ class Operations:
         self._clock = clock
         self._broker = broker
         self._ports = ports
+        self._service_mode = service_mode
 
     # ------------------------------------------------------------------ reading
 
@@ -97,6 +100,7 @@ class Operations:
                 "lost": self._opening.lost,
                 "set_aside": str(self._opening.set_aside) if self._opening.set_aside else None,
             },
+            "service_mode": self._service_mode.view(),
         }
         return answer
 
@@ -175,6 +179,24 @@ class Operations:
         await self._journal.accept_clock(who)
         self._dispenser.bell.ring()
         return {"clock": self._clock_view()}
+
+    async def service_on(self, who: str) -> Mapping[str, Any]:
+        await self._service_mode.on(who)
+        return await self._service_acted()
+
+    async def service_off(self, who: str) -> Mapping[str, Any]:
+        await self._service_mode.off(who)
+        return await self._service_acted()
+
+    async def _service_acted(self) -> Mapping[str, Any]:
+        moving = bool(self._dispenser.running())  # as it is before the count is waited for
+        totals = await self._journal.totals()
+        answer: shapes.ServiceActed = {
+            "service_mode": self._service_mode.view(),
+            "moving": moving,
+            "open_units": totals["open_units"],
+        }
+        return answer
 
     async def test_lane(
         self, channel: str, cycles: int, who: str

@@ -19,8 +19,13 @@ WHO = "remote"
 ACTS: Mapping[str, Callable[[Operations, Any], Awaitable[Mapping[str, Any]]]] = {
     "stock.set": lambda machine, asked: machine.stock_set(asked.channel, asked.stock, WHO),
     "lane.enable": lambda machine, asked: machine.lane_enable(asked.channel, asked.reason, WHO),
+    "mode.set": lambda machine, asked: _set_mode(machine, asked.mode),
     "lane.disable": lambda machine, asked: machine.lane_disable(asked.channel, asked.reason, WHO),
 }
+
+
+async def _set_mode(machine: Operations, mode: str) -> Mapping[str, Any]:
+    return await (machine.service_on(WHO) if mode == "service" else machine.service_off(WHO))
 
 
 class RemoteHand:

@@ -99,6 +99,8 @@ class View:
     # ------------------------------------------------------------------ parts of it
 
     def mode(self) -> str:
+        if self._floor.service is not None:
+            return "service"
         if self._dispenser.running():
             return "dispensing"
         states = {view["state"] for view in self.cabinets().values()}

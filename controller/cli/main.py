@@ -16,6 +16,7 @@ from controller.cli import (
     offline,
     orders,
     screen,
+    service_mode,
     settings,
     status,
     vend_test,
@@ -31,6 +32,7 @@ VERBS: tuple[Verb, ...] = (
     *lanes.VERBS,
     *link.VERBS,
     *cabinets.VERBS,
+    *service_mode.VERBS,
     *vend_test.VERBS,
     *settings.VERBS,
 )

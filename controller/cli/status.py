@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from controller.cli import screen
+from controller.cli import screen, service_mode
 from controller.cli.exits import Exit
 from controller.cli.verbs import Line, Session, Verb, confirm
 from controller.cli.words import joined, say, say_count
@@ -31,7 +31,8 @@ def run(session: Session, _args: argparse.Namespace) -> Exit:
 def troubles_of(status: Mapping[str, Any]) -> list[str]:
     """Everything in a status that somebody should look at; empty: all is well."""
     broker, clock, journal = (_part(status, name) for name in ("broker", "clock", "journal"))
-    found: list[str] = []
+    mode_on = _part(status, "service_mode")
+    found = [service_mode.sentence(mode_on)] if mode_on else []
     if not broker.get("connected"):
         why = broker.get("problem") or say("no reason known")
         found.append(say("broker: not connected ({why}); results wait here", why=why))
@@ -253,6 +254,7 @@ VERBS = (
         (Line("status", "the machine on one screen", "vendctl status"),),
         run,
         note="Exit code 1 when anything needs attention: a board or the broker gone, a\n"
-        "cabinet that does not sell, a clock not believed, a journal not writable.",
+        "cabinet that does not sell, service mode, a clock not believed, a journal not\n"
+        "writable.",
     ),
 )

@@ -34,7 +34,7 @@ from controller.dispensing.interfaces import (
 )
 from controller.dispensing.job import PAUSE_S, Job
 from controller.dispensing.station import WRITE_AGAIN_S, Station, until_durable
-from controller.errors import BoardError, JournalUnwritable, UnitDecided
+from controller.errors import BoardError, InServiceMode, JournalUnwritable, UnitDecided
 from controller.model import Cabinet, Finding, Outcome, Reason
 
 log = logging.getLogger("vending.cabinet")
@@ -127,8 +127,7 @@ class CabinetWorker:
                     await self._clock.sleep(LOOK_AGAIN_S)
                 job = self.current = again
                 continue
-            if floor.stopping and not obstacle.final:
-                job.leave()
+            if not obstacle.final and self._lets_go(job):
                 return
             if obstacle.elsewhere and (channel := floor.elsewhere(job)) is not None:
                 if await self._give_away(job, channel):
@@ -139,6 +138,17 @@ class CabinetWorker:
                 return
             if not await self._pass_one_on():
                 await self._wait(job, obstacle, tick)
+
+    def _lets_go(self, job: Job) -> bool:
+        """A job that waits: the daemon stops, or in service mode a test vend goes before it."""
+        if self._floor.stopping:
+            job.leave()
+            return True
+        testing = bool(self.queue) and self.queue[0].test is not None
+        if testing and job.unit is not None and self._floor.service is not None:
+            self.queue.insert(1, job)
+            return True
+        return False
 
     async def _wait(self, job: Job, obstacle: Obstacle, tick: asyncio.Event) -> None:
         wait = None
@@ -257,6 +267,8 @@ class CabinetWorker:
             ticket = await board.prepare(order)
             opened = await self._open(job, order, ticket)
         except BoardError:
+            return Step.LOOK_AGAIN
+        except InServiceMode:
             return Step.LOOK_AGAIN
         except UnitDecided:
             return Step.DONE

@@ -114,6 +114,7 @@ class Dispenser:
     # ------------------------------------------------------------------ life
 
     async def run(self) -> None:
+        self.floor.service = await self._journal.service_mode()
         await self.floor.refresh()
         found = await self._journal.open_cycles()
         waiting = await self._journal.waiting_units()
@@ -216,6 +217,8 @@ class Dispenser:
         await self._open.wait()
         if self.floor.stopping:
             return Rejection(Code.SHUTTING_DOWN, "the daemon is stopping; send it again")
+        if self.floor.service is not None:
+            return Rejection(Code.SERVICE_MODE, "")
         if order.units > self._limits.max_units_per_order:
             most = self._limits.max_units_per_order
             return Rejection(Code.TOO_MANY_UNITS, f"{order.units} units; at most {most}")
@@ -296,6 +299,12 @@ class Dispenser:
         await self._open.wait()
         if self.floor.stopping:
             raise Refused("shutting_down", "the daemon is stopping")
+        if self._rules.tests_need_service_mode and self.floor.service is None:
+            raise Refused(
+                "not_in_service_mode",
+                "test vends need service mode here ([service] tests_need_service_mode): "
+                "`vendctl service on` first",
+            )
         lane = self.floor.lanes.get(channel)
         if lane is None:
             raise Refused("unknown_channel", f"there is no lane {channel}")
@@ -310,7 +319,7 @@ class Dispenser:
         if trouble:
             raise Refused("out_of_service", f"cabinet {cabinet.name}: {trouble}")
         worker = self.workers[cabinet.name]
-        if worker.current is not None or worker.queue:
+        if not self._free_for_test(worker):
             raise Refused("busy", f"cabinet {cabinet.name} serves an order; wait for its end")
         done: asyncio.Future[Finding] = asyncio.get_running_loop().create_future()
         vend = TestVend(test_id, who, done, progress)
@@ -323,6 +332,18 @@ class Dispenser:
             run.expires = float("-inf")  # no deadline passes while a cycle of it runs
             self.bell.ring()
             raise
+
+    def _free_for_test(self, worker: CabinetWorker) -> bool:
+        """Nobody is before it; or, in service mode, only customers' units that wait for its end."""
+        before = [job for job in (worker.current, *worker.queue) if job is not None]
+        if self.floor.service is None or worker.running is not None:
+            return not before
+        return all(job.test is None for job in before)
+
+    def testing(self) -> bool:
+        """Whether a test vend waits or runs."""
+        jobs = (job for worker in self.workers.values() for job in (worker.current, *worker.queue))
+        return any(job is not None and job.test is not None for job in jobs)
 
     # ------------------------------------------------------------------ for people
 

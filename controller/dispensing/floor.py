@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controller.dispensing.bell import Bell
-from controller.dispensing.interfaces import Clock, HeartJournal, LaneState
+from controller.dispensing.interfaces import Clock, HeartJournal, LaneState, ServiceMode
 from controller.dispensing.job import Job, OrderRun
 from controller.dispensing.planner import Shop, alternative
 from controller.dispensing.station import Rules, Station, until_durable
@@ -78,6 +78,8 @@ class Floor:
         self.lanes: dict[str, LaneState] = {}
         self.stopped: dict[str, str] = {}
         """Cabinets that wait for a technician, and why; durable in the journal."""
+        self.service: ServiceMode | None = None
+        """A technician has the machine; durable in the journal."""
         self.runs: dict[OrderKey, OrderRun] = {}
         self.stopping = False
         self.found_wait_until = float("-inf")
@@ -151,6 +153,10 @@ class Floor:
         if job.unit and lane is not None and lane.stock < 1 and self.rules.enforce_stock:
             why = f"lane {job.channel} was counted empty"
             return Obstacle(why, Reason.LANE_EMPTY, elsewhere=True, final=True)
+        if job.unit and self.service is not None:
+            ends = self.rules.service_ends_orders
+            why = f"the machine is in service mode ({self.service.who})"
+            return Obstacle(why, Reason.SERVICE_MODE, final=ends, look_again_at=job.run.deadline)
         return self._station_obstacle(station, job)
 
     def _station_obstacle(self, station: Station, job: Job) -> Obstacle | None:

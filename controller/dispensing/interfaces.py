@@ -529,6 +529,15 @@ class ClosedUnit:
     lane: LaneState
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceMode:
+    """A technician has the machine: no order is taken, no customer's cycle begins."""
+
+    who: str
+    since: float
+    """Wall time."""
+
+
 class HeartJournal(Protocol):
     """The journal, as the heart uses it.
 
@@ -547,7 +556,8 @@ class HeartJournal(Protocol):
     async def cycle(self, cycle_id: int) -> OpenCycle | None: ...
 
     async def open_cycle(self, intent: CycleIntent) -> OpenCycle:
-        """Raises UnitDecided when the unit got an outcome (a cancel) in the meantime."""
+        """Raises UnitDecided when the unit got an outcome (a cancel) in the meantime,
+        InServiceMode for a customer's unit while a technician has the machine."""
         ...
 
     async def renumber(self, cycle_id: int, board: str) -> OpenCycle:
@@ -589,6 +599,7 @@ class HeartJournal(Protocol):
         """Name -> reason of each cabinet that waits for a technician."""
         ...
 
+    async def service_mode(self) -> ServiceMode | None: ...
     async def board_memory(self, board: str) -> Mapping[str, Any]:
         """The board's row: {"memory_id": …, "out_of_service": reason or ""}, {} when never seen."""
         ...

@@ -66,6 +66,9 @@ class Rules:
     lane_failure_limit: int = 3
     enforce_stock: bool = True
     resume_after_reboot: bool = False
+    service_ends_orders: bool = False
+    """Service mode ends the units that wait; else they wait on, to their deadline."""
+    tests_need_service_mode: bool = False
 
 
 @dataclass(frozen=True, slots=True)

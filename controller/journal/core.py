@@ -56,6 +56,9 @@ class Core:
         self._skew_s = skew_s
         self._retention_days = retention_days
         self._reserve = reserve
+        self.acted_at = clock.monotonic()
+        """Monotonic: when a person last did something to the machine, or our start. Of what was
+        before it, nobody knows how long ago: the clock may have been set meanwhile."""
         self._lanes_due = False
         """The lanes of the settings could not be stored: nothing may meet the old ones."""
         self._signals = {topic: asyncio.Event() for topic in outbox.TOPICS}
@@ -279,6 +282,8 @@ class Core:
             self._counters = result[0].counters
 
         def told(result: tuple[Transaction, T]) -> None:
+            if result[0].acted:
+                self.acted_at = self._clock.monotonic()
             for topic in result[0].topics:
                 self._signals[topic].set()
 

@@ -20,8 +20,8 @@ from controller.dispensing.interfaces import (
     OpenCycle,
     Ticket,
 )
-from controller.errors import Refused, UnitDecided
-from controller.journal import findings, lanes, units
+from controller.errors import InServiceMode, Refused, UnitDecided
+from controller.journal import findings, lanes, service_mode, units
 from controller.journal.boards import high_half, raise_high_half
 from controller.journal.events import raise_event
 from controller.journal.transaction import Transaction, storable, to_json
@@ -114,13 +114,16 @@ def last_ticket(tx: Transaction, board: str) -> Ticket | None:
 
 
 def open_cycle(tx: Transaction, intent: CycleIntent) -> OpenCycle:
-    """Raises UnitDecided; Refused `board_busy` where the board has an open cycle already."""
+    """Raises UnitDecided; InServiceMode for a customer's unit while a technician has the machine;
+    Refused `board_busy` where the board has an open cycle already."""
     high = high_half(tx, intent.board)
     lanes.find(tx, intent.channel)
     if tx.one(
         "SELECT 1 FROM cycles WHERE board = ? AND closed_at IS NULL", intent.board
     ) is not None:  # fmt: skip
         raise Refused("board_busy", f"board {intent.board} has an open cycle already")
+    if intent.unit is not None and service_mode.current(tx) is not None:
+        raise InServiceMode
     order_row = _begin_unit(tx, intent) if intent.unit is not None else None
     n = tx.counters.cycle + 1
     tx.set(cycle=n)
@@ -259,6 +262,7 @@ def _tell_test(tx: Transaction, cycle_id: int, row: sqlite3.Row, finding: Findin
         "raw": dict(finding.raw),
     }
     raise_event(tx, "test_vend", detail)
+    tx.acted = True
 
 
 def finish_unit(tx: Transaction, ref: UnitRef, finding: Finding) -> ClosedUnit:

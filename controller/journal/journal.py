@@ -35,6 +35,7 @@ from controller.dispensing.interfaces import (
     Rejection,
     RequestClaimed,
     RequestTold,
+    ServiceMode,
     Standing,
     Ticket,
     UnitJob,
@@ -51,6 +52,7 @@ from controller.journal import (
     queries,
     requests,
     retention,
+    service_mode,
     technician,
     units,
 )
@@ -195,6 +197,9 @@ class Journal(Core):
     async def stopped_cabinets(self) -> Mapping[str, str]:
         return await self._read(lanes.stopped_cabinets)
 
+    async def service_mode(self) -> ServiceMode | None:
+        return await self._read(service_mode.current)
+
     async def board_memory(self, board: str) -> Mapping[str, Any]:
         return await self._read(lambda tx: boards.board_memory(tx, board))
 
@@ -328,6 +333,12 @@ class Journal(Core):
         if self._clock.wall() >= self.newest_time - self._skew_s:
             raise Refused("nothing_to_accept", "the clock is not behind what the journal knows")
         await self._write(lambda tx: technician.accept_clock(tx, who, self._skew_s))
+
+    async def service_on(self, who: str) -> ServiceMode:
+        return await self._write(lambda tx: service_mode.turn_on(tx, who))
+
+    async def service_off(self, who: str, why: str) -> None:
+        await self._write(lambda tx: service_mode.turn_off(tx, who, why))
 
     # ------------------------------------------------------------------ upkeep
 

@@ -20,7 +20,7 @@ from controller.dispensing.interfaces import (
     Standing,
     UnitJob,
 )
-from controller.journal import lanes, units
+from controller.journal import lanes, service_mode, units
 from controller.journal.outbox import arm, arm_order, enqueue
 from controller.journal.transaction import Transaction, storable
 from controller.model import (
@@ -100,6 +100,8 @@ def accept(tx: Transaction, order: Order, plan: Plan) -> tuple[UnitJob, ...] | R
     if standing is Standing.REJECTED:
         told = _answers(tx, order.key, "dispense", order.issued_at, order.trade_id)[0]
         return Rejection(Code(told["code"]), told["message"])
+    if service_mode.current(tx) is not None:
+        return Rejection(Code.SERVICE_MODE, "")
     placements = plan(order, lanes.lane_states(tx))
     if isinstance(placements, Rejection):
         return placements

@@ -21,6 +21,7 @@ def note(tx: Transaction, who: str, action: str, target: str, detail: Mapping[st
         "INSERT INTO audit (at, who, action, target, detail) VALUES (?,?,?,?,?)",
         tx.at, storable(who), action, storable(target), bounded_json(detail),
     )  # fmt: skip
+    tx.acted = True
 
 
 def _refuse_while_running(tx: Transaction, channel: str) -> None:

@@ -54,9 +54,10 @@ def read_counters(connection: sqlite3.Connection) -> Counters | None:
 
 
 class Transaction:
-    """What a job gets. `at` is wall time of its beginning; `topics` what may have new rows."""
+    """What a job gets. `at` is wall time of its beginning; `topics` what may have new rows,
+    `acted` whether a person did something to the machine in it."""
 
-    __slots__ = ("announcer", "at", "boot", "connection", "counters", "topics", "was")
+    __slots__ = ("acted", "announcer", "at", "boot", "connection", "counters", "topics", "was")
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Transaction:
         self.boot = boot
         self.was = counters
         self.topics: set[str] = set()
+        self.acted = False
         self.counters = counters
         self._believe(at if believed else 0.0)
 

@@ -105,6 +105,15 @@ class Machine(Protocol):
         still wait for its synchronisation. Refused: `nothing_to_accept`."""
         ...
 
+    async def service_on(self, who: str) -> Mapping[str, Any]:
+        """`shapes.ServiceActed`. Durable when it returns: orders are rejected, and no customer's
+        cycle begins. One that runs goes on to its end, as the answer's `moving` says."""
+        ...
+
+    async def service_off(self, who: str) -> Mapping[str, Any]:
+        """`shapes.ServiceActed`. Refused: `busy` while a test vend waits or runs."""
+        ...
+
     def test_lane(
         self, channel: str, cycles: int, who: str
     ) -> AsyncGenerator[Mapping[str, Any], None]:
@@ -120,7 +129,7 @@ class Machine(Protocol):
         inside a cycle: what happens to that cycle is the daemon's matter.
 
         Refused, before the first step: `unknown_channel`, `busy`, `out_of_service`,
-        `unresolved`, `shutting_down`; between two cycles it may be raised too and ends
-        the stream.
+        `unresolved`, `not_in_service_mode`, `shutting_down`; between two cycles it may be
+        raised too and ends the stream.
         """
         ...

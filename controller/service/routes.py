@@ -178,6 +178,8 @@ ROUTES: tuple[Route, ...] = (
     _acts("/v1/cabinets/{name}/start", Named, lambda m, q, who: m.cabinet_start(q.name, who)),
     _acts("/v1/boards/{name}/accept", Named, lambda m, q, who: m.board_accept(q.name, who)),
     _acts("/v1/clock/accept", Nothing, lambda m, _q, who: m.clock_accept(who)),
+    _acts("/v1/service/on", Nothing, lambda m, _q, who: m.service_on(who)),
+    _acts("/v1/service/off", Nothing, lambda m, _q, who: m.service_off(who)),
     Route(
         "POST",
         "/v1/lanes/{channel}/test",

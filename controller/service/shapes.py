@@ -91,6 +91,16 @@ class JournalView(TypedDict):
     """Where the damaged one lies."""
 
 
+class ServiceModeView(TypedDict):
+    """A technician has the machine: no order is taken, no customer's cycle begins."""
+
+    who: str
+    """Who asked for it last."""
+    since: float
+    idle_left_s: float
+    """It leaves by itself so soon, unless somebody acts or tests."""
+
+
 class Status(TypedDict):
     mode: Literal["ready", "dispensing", "degraded", "service", "out_of_service"]
     machine_no: str
@@ -110,6 +120,8 @@ class Status(TypedDict):
     """clean, crash, power, watchdog."""
     clock: ClockView
     journal: JournalView
+    service_mode: ServiceModeView | None
+    """None: it is off."""
 
 
 # --------------------------------------------------------------------------- orders
@@ -314,6 +326,15 @@ class BoardActed(TypedDict):
 
 class ClockActed(TypedDict):
     clock: ClockView
+
+
+class ServiceActed(TypedDict):
+    service_mode: ServiceModeView | None
+    """None: it is off now."""
+    moving: bool
+    """A cycle runs: its motor may still turn."""
+    open_units: int
+    """Units of orders that have no outcome yet."""
 
 
 class VendStep(TypedDict):

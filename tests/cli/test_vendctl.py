@@ -19,7 +19,7 @@ from controller.cli.main import VERBS
 from controller.errors import JournalUnwritable, Refused
 from controller.service.server import Service
 from tests.cli.conftest import Ran, Vendctl
-from tests.service.memory_machine import MemoryMachine, board_view, order_detail, status_view
+from tests.service.memory_machine import NOON, MemoryMachine, board_view, order_detail, status_view
 
 pytestmark = pytest.mark.system
 
@@ -65,6 +65,8 @@ ACTING = [
     (["cabinet", "start", "A"], ("cabinet_start", "A", ME)),
     (["board", "accept", "main"], ("board_accept", "main", ME)),
     (["clock", "accept"], ("clock_accept", ME)),
+    (["service", "on"], ("service_on", ME)),
+    (["service", "off"], ("service_off", ME)),
 ]
 
 
@@ -90,7 +92,35 @@ async def test_a_cabinet_that_still_moves_is_said_at_once(
     assert "may still turn" in ran.err
 
 
+async def test_service_mode_says_what_still_moves_and_what_waits(
+    service: Service, vendctl: Vendctl
+) -> None:
+    ran = await vendctl("service", "on", "--yes")
+    assert ran.code == 0
+    assert f"service mode is on ({ME}, since " in " ".join(ran.out.split())
+    assert "leaves by itself in 10 min" in " ".join(ran.out.split())
+    assert "2 unit(s) of open orders" in " ".join(ran.err.split())
+    assert "may still turn" in ran.err
+    assert all(len(line) <= 60 for line in ran.out.splitlines())
+    off = await vendctl("service", "off", "--yes")
+    assert (off.code, off.out) == (0, "service mode is off\n")
+
+
 # --------------------------------------------------------------------------- bad news
+
+
+async def test_service_mode_is_told_with_the_minutes_left(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    on = {"who": "anna", "since": NOON, "idle_left_s": 431.0}
+    machine.answers["status"] = status_view(mode="service", service_mode=on)
+    ran = await vendctl("status")
+    assert ran.code == 1
+    assert (
+        "! service mode is on (anna, since 14:13:20): no order is taken; it leaves by itself in "
+        "7 min without an act" in " ".join(ran.out.split())
+    )
+    assert ran.out.count("service mode") == 1, "once is enough"
 
 
 async def test_status_exits_1_and_names_what_is_wrong(

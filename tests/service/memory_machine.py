@@ -114,6 +114,7 @@ def status_view(**changed: Any) -> dict[str, Any]:
             "lost": False,
             "set_aside": None,
         },
+        "service_mode": None,
         **changed,
     }
 
@@ -286,6 +287,15 @@ class MemoryMachine:
     async def clock_accept(self, who: str) -> Mapping[str, Any]:
         self.acts.append(("clock_accept", who))
         return {"clock": {"believed": True, "wall": 1_790_000_000.0, "newest": 1_790_000_000.0}}
+
+    async def service_on(self, who: str) -> Mapping[str, Any]:
+        self.acts.append(("service_on", who))
+        mode = {"who": who, "since": NOON, "idle_left_s": 600.0}
+        return {"service_mode": mode, "moving": True, "open_units": 2}
+
+    async def service_off(self, who: str) -> Mapping[str, Any]:
+        self.acts.append(("service_off", who))
+        return {"service_mode": None, "moving": False, "open_units": 0}
 
     async def test_lane(
         self, channel: str, cycles: int, who: str
