@@ -40,6 +40,8 @@ SHAPES = [
     ("POST", "/v1/cabinets/A/start", None, shapes.CabinetActed),
     ("POST", "/v1/boards/main/accept", None, shapes.BoardActed),
     ("POST", "/v1/clock/accept", None, shapes.ClockActed),
+    ("POST", "/v1/service/on", None, shapes.ServiceActed),
+    ("POST", "/v1/service/off", None, shapes.ServiceActed),
 ]
 
 

@@ -75,6 +75,14 @@ def start_cabinet(world: World, which: float, board: str, lasts_s: float) -> Non
     world._act(lambda operations: operations.cabinet_start(name, "technician"))
 
 
+def service_mode(world: World, lasts_s: float) -> None:
+    """On, and off again; a machine that is down just then hears of neither."""
+    world._act(lambda operations: operations.service_on("technician"))
+    world.loop.call_later(
+        lasts_s, world._act, lambda operations: operations.service_off("technician")
+    )
+
+
 def accept_board(world: World, which: float, board: str, lasts_s: float) -> None:
     del which, lasts_s
     if crossed(world):
@@ -114,4 +122,5 @@ ACTS = {
     "stop_cabinet": stop_cabinet,
     "start_cabinet": start_cabinet,
     "accept_board": accept_board,
+    "service_mode": service_mode,
 }

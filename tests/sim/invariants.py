@@ -123,6 +123,8 @@ class Judge:
         """The newest row of `orders` that was looked at."""
         self._stops: dict[str, int] = {}
         """Cabinet that is stopped -> commits that had passed when it was."""
+        self._service = False
+        """Whether a technician had the machine after the newest commit."""
         self.hands: list[Any] = []
         self.fills: Counter[str] = Counter()
         """Board -> fillings that a crash or a refusal cut short: what lies there nobody counted."""
@@ -233,6 +235,8 @@ class Judge:
         ask = store._connection.cursor().execute
         newest = "SELECT COALESCE(MAX(id), 0) FROM orders"
         (self._orders_seen,) = store._connection.execute(newest).fetchone()
+        self._service = False
+        self._note_service(store._connection)
         world = self.world
 
         def seen() -> None:
@@ -271,6 +275,7 @@ class Judge:
         if key is None:
             return
         unit = f"unit {key}#{row['unit']}"
+        self.must(not self._service, "service", f"{unit} begins in service mode")
         told = self.outcomes.get((key, row["unit"]))
         known = not self._nobody_knew(key)
         self.must(not known or told != "unknown", "P2", f"{unit} goes again after unknown")
@@ -322,6 +327,7 @@ class Judge:
         ).fetchall():
             self._orders_seen = row["id"]
             key = (row["order_id"], row["delivery_id"])
+            self.must(not self._service, "service", f"order {key} is accepted in service mode")
             self.time.accepted[key] = self.world.clock.error
             knew = self.time.believable or not self.time.certain
             self.must(knew, "P13", f"order {key} is accepted, and the clock cannot be believed")
@@ -331,7 +337,14 @@ class Judge:
                 self.must(excused, "P13", f"order {key} is accepted, issued before the loss")
         stopped = {name for (name,) in ask("SELECT name FROM cabinets")}
         self._stops = {name: self._stops.get(name, self.counts["commits"]) for name in stopped}
+        self._note_service(connection)
         self.time.committed()
+
+    def _note_service(self, connection: sqlite3.Connection) -> None:
+        """Orders and cycles of this very commit were judged by what held before it."""
+        on = connection.execute("SELECT 1 FROM service_mode").fetchone() is not None
+        self.counts["service_modes"] += on and not self._service
+        self._service = on
 
     # ------------------------------------------------------------------ motors
 

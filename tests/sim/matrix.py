@@ -37,9 +37,9 @@ NO_SUCH_WRITE = frozenset({("xy", "remember_board")})
 
 READS = frozenset(
     ("waiting_units", "open_cycles", "cycle", "lane_states", "stopped_cabinets", "board_memory",
-     "last_ticket", "newest_cycle", "look_up", "oldest", "waiting", "has_room", "background_check",
-     "order_book", "orders", "order", "lanes", "lane", "events", "totals", "messages_of",
-     "messages_since", "close")
+     "service_mode", "last_ticket", "newest_cycle", "look_up", "oldest", "waiting", "has_room",
+     "background_check", "order_book", "orders", "order", "lanes", "lane", "events", "totals",
+     "messages_of", "messages_since", "close")
 )  # fmt: skip
 """Methods that write nothing."""
 

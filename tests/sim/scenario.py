@@ -47,6 +47,11 @@ BUILD_DATE = 1_700_000_000.0
 FAR_DATE = 4_000_000_000.0
 """Year 2096: what a clock chip shows whose battery is dead."""
 
+VISITED = 0.35
+"""Share of scenarios in which a technician turns service mode on."""
+FORGOTTEN_S = 10_000.0
+"""Nobody turns it off: it must leave by itself."""
+
 BOUNDARIES = ("now", "arrival", "commit", "drive", "answer", "publish", "ack")
 """From what on a crash counts the daemon's callbacks."""
 IN_WRITES = ("before_write", "half_write", "after_write")
@@ -76,6 +81,8 @@ class Scenario:
     max_parallel: int
     """`max_parallel_cycles`: boards that may move at once."""
     happenings: tuple[Happening, ...]
+    service: Mapping[str, Any] = field(default_factory=dict)
+    """Of `[service]`, where a technician turns service mode on."""
 
     def without(self, gone: Sequence[int]) -> Scenario:
         """The same with fewer happenings, by index."""
@@ -122,10 +129,35 @@ def generate(seed: int, layout: str | None = None) -> Scenario:
         for gap in [later.choice((0.0, 0.5, 5.0))]
         for place, (kind, more) in enumerate(make(later, where))
     ]
+    visits, service = service_modes(random.Random(f"scenario/{seed}/service"), length)
+    happenings += visits
     happenings.sort(key=lambda happening: happening.at)
     return Scenario(
-        seed, where, second_cycles, later.random() < 0.5, later.choice((1, 2)), tuple(happenings)
-    )
+        seed, where, second_cycles, later.random() < 0.5, later.choice((1, 2)), tuple(happenings),
+        service,
+    )  # fmt: skip
+
+
+def service_modes(
+    chance: random.Random, length: float
+) -> tuple[list[Happening], Mapping[str, Any]]:
+    """Visits of a technician who takes the machine, by a stream of their own; and the settings."""
+    if chance.random() > VISITED:
+        return [], {}
+    visits = [
+        Happening(
+            round(chance.uniform(0, length), 3),
+            "service_mode",
+            {"lasts_s": chance.choice((0.3, 2.0, 15.0, 60.0, FORGOTTEN_S))},
+        )
+        for _ in range(chance.randint(1, 3))
+    ]
+    settings = {
+        "idle_minutes": chance.choice((0.05, 0.5, 10.0)),
+        "open_orders": chance.choice(("wait", "end")),
+        "tests_need_service_mode": chance.random() < 0.1,
+    }
+    return visits, settings
 
 
 Made = tuple[str, dict[str, Any]]

@@ -71,7 +71,7 @@ def settings_text(scenario: Scenario, state_dir: Path) -> str:
         ),
         toml_table("[clock]", {"require_sync": scenario.require_sync}),
         toml_table("[mqtt]", {"host": "127.0.0.1", "port": 1883}),
-        toml_table("[service]", {"socket": str(state_dir / "none.sock")}),
+        toml_table("[service]", {"socket": str(state_dir / "none.sock"), **scenario.service}),
     ]
     for board, plan in PLANS[scenario.layout].items():
         tables.append(

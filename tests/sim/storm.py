@@ -7,6 +7,8 @@ orders and faults for little virtual time, and most of them while something is u
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from dataclasses import replace
 
 from tests.sim import matrix, scenario
 from tests.sim.ambush import behind
@@ -54,10 +56,13 @@ def storm(seed: int, layout: str | None = None) -> Scenario:
             for board in scenario.BOARDS[where]
             for kind, which, after in A_VISIT
         ]
+    visits, service = scenario.service_modes(random.Random(f"storm/{seed}/service"), LASTS_S)
+    happenings += [replace(visit, more=_short(visit.more)) for visit in visits]
     happenings.sort(key=lambda happening: happening.at)
     second_cycles, require_sync = chance.choice((0, 0, 0, 1)), chance.random() < CLOCKS_AWAITED
     parallel = chance.choice((1, 2))
-    return Scenario(seed, where, second_cycles, require_sync, parallel, tuple(happenings))
+    made = tuple(happenings)
+    return Scenario(seed, where, second_cycles, require_sync, parallel, made, service)
 
 
 def _gust(chance: random.Random, layout: str) -> list[Made]:
@@ -80,7 +85,7 @@ def _gust(chance: random.Random, layout: str) -> list[Made]:
     return made
 
 
-def _short(more: dict[str, object]) -> dict[str, object]:
+def _short(more: Mapping[str, object]) -> dict[str, object]:
     return {
         name: min(value, SHORT_S) if name in {"lasts_s", "away_s"} else value  # type: ignore[type-var]
         for name, value in more.items()

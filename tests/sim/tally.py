@@ -22,7 +22,7 @@ TOLD = (
     "board_reset", "power_off", "unplugged", "gave_up", "fell_too_late", "board_denied",
     "journal_directory", "journal_database", "journal_corrupt", "journal_older",
     "journal_older_directory", "old_copy_never_noticed", "went_on_from_an_old_copy",
-    "taken_again_unknowing", "told_from_an_old_copy", "pruned_by_a_wrong_clock",
+    "taken_again_unknowing", "told_from_an_old_copy", "pruned_by_a_wrong_clock", "service_modes",
 )  # fmt: skip
 
 

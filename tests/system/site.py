@@ -86,7 +86,7 @@ def daemon_settings(
     *,
     machine: Mapping[str, Any],
     mqtt: Mapping[str, Any],
-    service: Mapping[str, Any],
+    service: Mapping[str, Any] | None = None,
 ) -> str:
     """The daemon's file, as an operator would write it."""
     tables = [
@@ -101,7 +101,7 @@ def daemon_settings(
         ),
         toml_table("[clock]", {"require_sync": False}),
         toml_table("[mqtt]", {"host": "127.0.0.1", "port": broker.port, **mqtt}),
-        toml_table("[service]", {"socket": str(directory / "ctl.sock"), **service}),
+        toml_table("[service]", {"socket": str(directory / "ctl.sock"), **(service or {})}),
     ]
     boards = {plan.board: plan for plan in cabinets}
     for name, plan in boards.items():
@@ -165,7 +165,7 @@ class Site:
             cabinets,
             machine=machine or {},
             mqtt=mqtt or {},
-            service=service or {},
+            service=service,
         )
         self.daemon = Daemon(directory, settings, directory / "ctl.sock")
         self.platform = Platform(self.broker.port, MACHINE_NO)
