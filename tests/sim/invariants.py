@@ -236,7 +236,7 @@ class Judge:
         newest = "SELECT COALESCE(MAX(id), 0) FROM orders"
         (self._orders_seen,) = store._connection.execute(newest).fetchone()
         self._service = False
-        self._note_service(store._connection)
+        self._note_service(ask)
         world = self.world
 
         def seen() -> None:
@@ -337,12 +337,12 @@ class Judge:
                 self.must(excused, "P13", f"order {key} is accepted, issued before the loss")
         stopped = {name for (name,) in ask("SELECT name FROM cabinets")}
         self._stops = {name: self._stops.get(name, self.counts["commits"]) for name in stopped}
-        self._note_service(connection)
+        self._note_service(ask)
         self.time.committed()
 
-    def _note_service(self, connection: sqlite3.Connection) -> None:
+    def _note_service(self, ask: Callable[..., sqlite3.Cursor]) -> None:
         """Orders and cycles of this very commit were judged by what held before it."""
-        on = connection.execute("SELECT 1 FROM service_mode").fetchone() is not None
+        on = ask("SELECT 1 FROM service_mode").fetchone() is not None
         self.counts["service_modes"] += on and not self._service
         self._service = on
 

@@ -47,3 +47,10 @@ def test_the_stock_is_set_once_over_a_crash_and_a_lane_is_tested(make_site: Site
     assert ask(site, "lane.test", "t2", channel="Z9")["data"]["error"] == "unknown_channel"
     site.wait_rest()
     site.judge(test_cycles={"A1": 1})
+
+
+def test_service_mode_is_turned_on_from_afar(make_site: SiteMaker) -> None:
+    site = make_site(service={"remote_verbs": ["mode.set"]}).up()
+    assert ask(site, "mode.set", "m1", mode="service")["code"] == "ok"
+    assert site.daemon.ctl("status")["mode"] == "service"
+    assert ask(site, "mode.set", "m2", mode="ready")["data"]["service_mode"] is None
