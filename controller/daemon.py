@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from controller import __version__, config, logs, notify
-from controller.boards import make_board
+from controller.boards import PROTOCOLS, make_board
+from controller.boards.base import read_options
+from controller.boards.port import Port, PortFactory, real_port
 from controller.clock import Belief, LoopClock, boot_id
 from controller.dispensing.dispenser import Dispenser, Limits
 from controller.dispensing.floor import BOARD_GRACE_S
-from controller.dispensing.interfaces import Board
+from controller.dispensing.interfaces import Board, Clock
 from controller.dispensing.station import Rules
 from controller.errors import (
     ConfigError,
@@ -39,6 +41,7 @@ from controller.remote import RemoteHand
 from controller.service import shapes
 from controller.service.server import start_service
 from controller.service_mode import ServiceSwitch
+from controller.tracing import TracedBoard, Tracing
 from controller.uplink.intake import IntakeSettings
 from controller.uplink.link import NO_SUBSCRIBERS, MqttSettings, TlsFiles
 from controller.uplink.messages import Payloads
@@ -229,8 +232,18 @@ class Daemon:
         self._clock = clock
         machine = settings.machine
         self._cabinets = cabinets = config.cabinets(settings)
+        self.tracing = Tracing(
+            settings.service.socket.parent / "trace", traced_boards(settings), clock
+        )
         boards: list[Board] = [
-            make_board(table.name, table.protocol, table.port, config.board_options(table), clock)
+            make_board(
+                table.name,
+                table.protocol,
+                table.port,
+                config.board_options(table),
+                clock,
+                self._traced(table.name),
+            )
             for table in settings.boards
         ]
         self.dispenser = Dispenser(
@@ -267,6 +280,7 @@ class Daemon:
             self._broker,
             {table.name: table.port for table in settings.boards},
             self.service_mode,
+            self.tracing,
         )
         self.uplink = Uplink(
             mqtt_settings(settings),
@@ -329,6 +343,17 @@ class Daemon:
                     part.cancel()
         finally:
             await service.close()
+            self.tracing.close()
+
+    def _traced(self, board: str) -> PortFactory:
+        """Real ports whose traffic is kept in the board's ring."""
+
+        def port(spec: str, baudrate: int, clock: Clock) -> Port:
+            made = real_port(spec, baudrate, clock)
+            made.traffic.trace = self.tracing.of(board)
+            return made
+
+        return port
 
     async def _leave(self, *, offline: bool) -> None:
         """The running cycle ends, what is known is published, and we say goodbye."""
@@ -453,6 +478,17 @@ class Daemon:
 
     def _uplink_counters(self) -> Mapping[str, Any]:
         return self.uplink.counters()
+
+
+def traced_boards(settings: config.Settings) -> list[TracedBoard]:
+    return [
+        TracedBoard(
+            table.name,
+            table.protocol,
+            read_options(PROTOCOLS[table.protocol].options, config.board_options(table)).baudrate,
+        )
+        for table in settings.boards
+    ]
 
 
 def mqtt_settings(settings: config.Settings) -> MqttSettings:

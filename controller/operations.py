@@ -23,6 +23,7 @@ from controller.journal.opening import Opening
 from controller.model import Cabinet, Finding, OrderKey, Outcome
 from controller.service import shapes
 from controller.service_mode import ServiceSwitch
+from controller.tracing import Tracing
 from controller.uplink.requests import StoredMessage
 from controller.view import View
 
@@ -46,6 +47,7 @@ class Operations:
         broker: Callable[[], shapes.BrokerStatus],
         ports: Mapping[str, str],
         service_mode: ServiceSwitch,
+        tracing: Tracing,
     ) -> None:
         """`ports`: board -> the configured port, for `link`."""
         self._machine_no = machine_no
@@ -57,6 +59,7 @@ class Operations:
         self._broker = broker
         self._ports = ports
         self._service_mode = service_mode
+        self._tracing = tracing
 
     # ------------------------------------------------------------------ reading
 
@@ -126,6 +129,11 @@ class Operations:
 
     async def events(self, limit: int) -> Mapping[str, Any]:
         return {"events": await self._journal.events(limit)}
+
+    def trace(
+        self, seconds: int, board: str | None, *, follow: bool, quiet: bool
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
+        return self._tracing.told(seconds, board, follow=follow, quiet=quiet)
 
     # ------------------------------------------------------------------ acting
 

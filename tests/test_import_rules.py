@@ -3,8 +3,8 @@
 `model` and `errors` import nothing of ours and everybody may import them. The
 heart (`dispensing`) knows those two and itself, and no library that does I/O.
 `boards`, `uplink` and `journal` never import each other, nor the heart's workers:
-they meet only in `dispensing.interfaces`. The emulator shares the frames with the
-drivers and nothing else. The composition root alone knows all.
+they meet only in `dispensing.interfaces`. The emulator shares the frames and
+captures of them with the drivers and nothing else. The composition root alone knows all.
 """
 
 from __future__ import annotations
@@ -34,17 +34,19 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "controller.model": (),
     "controller.errors": (),
     "controller.clock": (),
+    "controller.capture": VOCABULARY,
     "controller.codes": VOCABULARY,
     **dict.fromkeys(SETTINGS, (*VOCABULARY, *SETTINGS, "controller.boards")),
     "controller.logs": VOCABULARY,
     "controller.notify": VOCABULARY,
     "controller.dispensing": (*VOCABULARY, "controller.dispensing"),
     "controller.journal": (*MEETING_PLACE, "controller.journal"),
-    "controller.boards": (*MEETING_PLACE, "controller.boards"),
+    "controller.boards": (*MEETING_PLACE, "controller.boards", "controller.capture"),
     "controller.uplink": (*MEETING_PLACE, "controller.codes", "controller.uplink"),
     "controller.service": (*MEETING_PLACE, "controller.codes", "controller.service"),
     "controller.cli": (
         *VOCABULARY,
+        "controller.capture",
         "controller.codes",
         "controller.config",
         "controller.cli",
@@ -53,6 +55,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "firmware_sim": (
         "controller.boards.vbp.frames",
         "controller.boards.xy.frames",
+        "controller.capture",
         "firmware_sim",
     ),
     "platform_sim": ("platform_sim",),

@@ -74,6 +74,16 @@ class Daemon:
                 if text.strip():
                     yield _object(text)
 
+    def lines(self, where: str, **query: object) -> Iterator[dict[str, Any]]:
+        """GET, answered line by line, as they come; acts on nothing."""
+        given = {name: value for name, value in query.items() if value is not None}
+        with self._asked("GET", f"{where}?{urlencode(given)}", None) as response:
+            if response.status != http.client.OK:
+                self._answer(response)
+            while text := response.readline(MAX_LINE):
+                if text.strip():
+                    yield _object(text)
+
     @contextlib.contextmanager
     def _asked(
         self, method: str, target: str, body: Mapping[str, object] | None

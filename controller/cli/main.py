@@ -19,6 +19,7 @@ from controller.cli import (
     service_mode,
     settings,
     status,
+    trace,
     vend_test,
 )
 from controller.cli.client import DEFAULT_SOCKET, TIMEOUT_S, Daemon
@@ -31,6 +32,7 @@ VERBS: tuple[Verb, ...] = (
     *orders.VERBS,
     *lanes.VERBS,
     *link.VERBS,
+    *trace.VERBS,
     *cabinets.VERBS,
     *service_mode.VERBS,
     *vend_test.VERBS,

@@ -53,6 +53,14 @@ class Machine(Protocol):
         """`shapes.Events`: the newest `limit` (1..500), oldest of them first."""
         ...
 
+    def trace(
+        self, seconds: int, board: str | None, *, follow: bool, quiet: bool
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
+        """`shapes.TraceLine`s: the last `seconds` of a board's line (None: of every board's),
+        then, with `follow`, what comes. `quiet` leaves out what only keeps a line alive. May
+        be left at any line. Refused: `unknown_board`."""
+        ...
+
     # ------------------------------------------------------------------ acting
 
     async def lane_enable(self, channel: str, reason: str, who: str) -> Mapping[str, Any]:

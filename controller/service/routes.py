@@ -31,6 +31,9 @@ PAGE = 500
 TEST_CYCLES = 20
 """The most cycles of one test vend: more than a lane holds, and an end to a typing mistake."""
 
+DAY_S = 86_400
+"""More than any ring holds."""
+
 
 def _whole_number(value: Any) -> Any:
     """A query string's or path's text as the int that it spells; anything else as it is."""
@@ -76,6 +79,15 @@ class OrderAsked(Asked):
 
 class EventsAsked(Asked):
     limit: Limit = 50
+
+
+class TraceAsked(Asked):
+    """`follow` and `quiet` are 0 or 1."""
+
+    seconds: Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=DAY_S)] = 60
+    follow: Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=1)] = 0
+    quiet: Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=1)] = 0
+    board: Name | None = None
 
 
 class LaneAsked(Asked):
@@ -154,6 +166,15 @@ ROUTES: tuple[Route, ...] = (
     _reads("/v1/lanes/{channel}", LaneAsked, lambda m, q, _w: m.lane(q.channel)),
     _reads("/v1/link", Nothing, lambda m, _q, _w: m.link()),
     _reads("/v1/events", EventsAsked, lambda m, q, _w: m.events(q.limit)),
+    Route(
+        "GET",
+        "/v1/trace",
+        Right.READ,
+        TraceAsked,
+        stream=lambda m, q, _w: m.trace(
+            q.seconds, q.board, follow=bool(q.follow), quiet=bool(q.quiet)
+        ),
+    ),
     _acts(
         "/v1/lanes/{channel}/enable",
         LaneReasoned,

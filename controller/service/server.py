@@ -33,6 +33,7 @@ from controller.service.connection import REQUEST_S, Connection, Door, connectio
 from controller.service.machine import Machine
 from controller.service.peers import Admission, Peer, Right, name_of, own_uid, peer_of
 from controller.service.routes import Answer
+from controller.service.tail import Tails
 from controller.service.wire import Rejected, answer, asked, error, line, route_of
 
 logger = logging.getLogger("vending.service")
@@ -90,6 +91,7 @@ class Service:
         self.door = Door(request_s)
         self.closing = False
         self.streams: set[asyncio.Task[Any]] = set()
+        self.tails = Tails()
         self._http = web.Server(self._handle)
         self._server: asyncio.Server | None = None
         self._identity = (0, 0)
@@ -108,6 +110,7 @@ class Service:
         socket_file.remove(self.path, self._identity)
         if self._server is not None:
             self._server.close()
+        self.tails.close()
         if self.streams:
             await asyncio.wait(set(self.streams), timeout=grace_s)
         self._http.pre_shutdown()
@@ -146,6 +149,8 @@ class Service:
                 _note("left_before_the_act", peer, request)
                 raise PeerGone
             _note("asked_to_act", peer, request, asked=given.model_dump_json())
+        if route.stream is not None and route.right is Right.READ:
+            return await self.tails.follow(request, route.stream(self.machine, given, who))
         if route.stream is not None:
             return await self._stream(request, route.stream(self.machine, given, who))
         assert route.answer is not None  # noqa: S101 - a route has one of the two

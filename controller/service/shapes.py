@@ -299,6 +299,32 @@ class Events(TypedDict):
     events: list[EventView]
 
 
+class TraceLine(TypedDict):
+    """One line of `/v1/trace`: a frame of a line, or a note. The first lines are a note
+    `board` for each board; a last note `too_slow`: this reader was left."""
+
+    at: float
+    """When its last byte passed."""
+    board: str
+    mono: NotRequired[float]
+    """The same on the monotonic clock: for distances."""
+    direction: NotRequired[Literal["in", "out"]]
+    """in: from the board."""
+    frame: NotRequired[str]
+    name: NotRequired[str]
+    meaning: NotRequired[str]
+    ok: NotRequired[bool]
+    """False: bytes that are no frame, or a frame that contradicts itself."""
+    idle: NotRequired[bool]
+    """It only keeps the line alive."""
+    note: NotRequired[Literal["board", "too_slow"]]
+    protocol: NotRequired[str]
+    baudrate: NotRequired[int]
+    program: NotRequired[str]
+    problem: NotRequired[str]
+    """Why nothing is kept of this board's line now; empty while it is."""
+
+
 # --------------------------------------------------------------------------- acting
 
 

@@ -165,6 +165,34 @@ def order_detail(**changed: Any) -> dict[str, Any]:
     }
 
 
+def trace_note(**changed: Any) -> dict[str, Any]:
+    return {
+        "at": NOON,
+        "board": "main",
+        "note": "board",
+        "protocol": "xy",
+        "baudrate": 57600,
+        "program": "vending-controller 1.0.0",
+        "problem": "",
+        **changed,
+    }
+
+
+def trace_frame(at: float = 0, **changed: Any) -> dict[str, Any]:
+    return {
+        "at": NOON + at,
+        "mono": 100.5 + at,
+        "board": "main",
+        "direction": "in",
+        "frame": "FA FB 04 04 02 01 00 01 03",
+        "name": "DISPENSING",
+        "meaning": "PackNO 2, lane 1 started",
+        "ok": True,
+        "idle": False,
+        **changed,
+    }
+
+
 class MemoryMachine:
     """Answers from fields that a test sets; writes down every act in `acts`."""
 
@@ -209,6 +237,10 @@ class MemoryMachine:
         self.hold.set()
         self.started = asyncio.Event()
         self.vends_open = 0
+        self.tails_open = 0
+        self.trace_lines = [trace_note(), *(trace_frame(at) for at in range(2))]
+        self.passing: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        """What a followed trace tells further."""
         self.outcome = "delivered"
 
     async def _answer(self, name: str) -> Mapping[str, Any]:
@@ -296,6 +328,21 @@ class MemoryMachine:
     async def service_off(self, who: str) -> Mapping[str, Any]:
         self.acts.append(("service_off", who))
         return {"service_mode": None, "moving": False, "open_units": 0}
+
+    async def trace(
+        self, seconds: int, board: str | None, *, follow: bool, quiet: bool
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
+        self.acts.append(("trace", seconds, board, follow, quiet))
+        if board not in {None, "main"}:
+            raise Refused("unknown_board", f"there is no board {board}; there is main")
+        self.tails_open += 1
+        try:
+            for line in self.trace_lines:
+                yield line
+            while follow:
+                yield await self.passing.get()
+        finally:
+            self.tails_open -= 1
 
     async def test_lane(
         self, channel: str, cycles: int, who: str

@@ -244,7 +244,9 @@ class Machine:
                 filled.enter_context(mock.patch.object(owner, name, stand_in))
             yield
 
-    def _make_board(self, name: str, protocol: str, port: str, options: Any, clock: Any) -> Any:
+    def _make_board(
+        self, name: str, protocol: str, port: str, options: Any, clock: Any, _traced: Any
+    ) -> Any:
         def of_cable(spec: str, _baudrate: int, _clock: Any) -> CablePort:
             return CablePort(spec, self.cables[name])
 
