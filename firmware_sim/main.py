@@ -1,4 +1,5 @@
 """`firmware-sim SCENARIO.toml`: emulated boards in one process, until SIGTERM or Ctrl-C.
+`firmware-sim --replay CAPTURE --port PORT`: the board of a capture (see replay_main).
 
 Each physical event is one readable line on stdout. Exit codes: 0 ended as asked,
 1 a port, socket or file cannot be provided, 2 the scenario has mistakes.
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from firmware_sim import replay_main
 from firmware_sim.board import EmulatedBoard, build_board
 from firmware_sim.control import ControlSocket, clear_place
 from firmware_sim.ports import Cable, PortError
@@ -83,7 +85,18 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="firmware-sim", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("scenario", type=Path, help="TOML file: boards, lanes, faults")
+    parser.add_argument("scenario", nargs="?", type=Path, help="TOML file: boards, lanes, faults")
+    parser.add_argument(
+        "--replay",
+        type=Path,
+        metavar="CAPTURE",
+        help="instead of a scenario: the board's side of a capture, until it is over",
+    )
+    parser.add_argument(
+        "--port",
+        metavar="PORT",
+        help="of --replay: pty:/path/of/link or tcp:HOST:NUMBER",
+    )
     parser.add_argument(
         "--speed",
         type=_number_above_0,
@@ -92,7 +105,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, help="fix the randomness of every board")
     parser.add_argument("--quiet", action="store_true", help="no line for each physical event")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if (args.scenario is None) == (args.replay is None) or bool(args.port) != bool(args.replay):
+        parser.error("name a scenario, or --replay CAPTURE --port PORT")
+    return args
 
 
 def _build(scenario: Scenario, args: argparse.Namespace) -> list[EmulatedBoard]:
@@ -140,6 +156,8 @@ async def play(scenario: Scenario, args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
+    if args.replay is not None:
+        return replay_main.run(args.replay, args.port)
     try:
         scenario = load(args.scenario)
     except ScenarioError as error:

@@ -43,6 +43,14 @@ class Port(Protocol):
         ...
 
 
+class BoardEnd(Protocol):
+    """What stands behind a cable: an emulated board, or a replayed one."""
+
+    def connect(self, write: Callable[[bytes], None]) -> None: ...
+    def disconnect(self) -> None: ...
+    def on_bytes(self, data: bytes) -> None: ...
+
+
 class PtyPort:
     """A fresh pty behind a link of a fixed name.
 
@@ -51,7 +59,7 @@ class PtyPort:
     old one for as long as we hold its other end.
     """
 
-    def __init__(self, path: Path, board: EmulatedBoard) -> None:
+    def __init__(self, path: Path, board: BoardEnd) -> None:
         self._path = path
         self._board = board
         self._master = -1
@@ -145,7 +153,7 @@ class PtyPort:
 class TcpPort(asyncio.Protocol):
     """A listener for one host at a time, as a serial-to-network box is; a second is refused."""
 
-    def __init__(self, host: str, port: int, board: EmulatedBoard) -> None:
+    def __init__(self, host: str, port: int, board: BoardEnd) -> None:
         self._host = host
         self._port = port
         self._board = board
@@ -302,14 +310,22 @@ class SerialPort:
             self._board.ledger.write("plugged")
 
 
+def make_cable_port(named: str, board: BoardEnd) -> Port:
+    """`pty:/path` or `tcp:HOST:NUMBER`, not yet open. Raises PortError."""
+    kind, _, rest = named.partition(":")
+    if kind == "pty" and rest:
+        return PtyPort(Path(rest), board)
+    host, _, number = rest.rpartition(":")
+    if kind == "tcp" and number.isascii() and number.isdigit() and int(number) < 65536:  # noqa: PLR2004  a port's range
+        return TcpPort(host, int(number), board)
+    raise PortError(f"port {named!r} is neither pty:/path/of/link nor tcp:HOST:NUMBER")
+
+
 def make_port(board: EmulatedBoard) -> Port:
     """The port that the board's scenario names, not yet open. Raises PortError."""
     kind, _, rest = board.settings.port.partition(":")
-    if kind == "pty":
-        return PtyPort(Path(rest), board)
-    if kind == "tcp":
-        host, _, number = rest.rpartition(":")
-        return TcpPort(host, int(number), board)
+    if kind in {"pty", "tcp"}:
+        return make_cable_port(board.settings.port, board)
     if kind == "serial":
         baudrate = board.settings.baudrate or BAUDRATES[board.settings.protocol]
         return SerialPort(rest, baudrate, board)

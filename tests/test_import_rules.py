@@ -53,8 +53,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "controller": EVERYTHING,
     "firmware_sim": (
+        "controller.boards.reading",
         "controller.boards.vbp.frames",
+        "controller.boards.vbp.words",
         "controller.boards.xy.frames",
+        "controller.boards.xy.words",
         "controller.capture",
         "firmware_sim",
     ),
