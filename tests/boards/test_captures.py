@@ -38,22 +38,24 @@ from tests.boards.test_words import VBP_FRAMES, XY_FRAMES
 CAPTURES = sorted((Path(__file__).parent / "captures").glob("*.capture"))
 
 
+def drives_of_turn(frame: Any) -> dict[int, dict[str, Any]]:
+    """Number of the drive -> what the recorded host told the board to turn."""
+    if isinstance(frame, vbp.Frame) and frame.type == vbp.Type.DISPENSE:
+        told = vbp.Dispense.decode(frame.payload)
+        watch = bool(told.options & vbp.Option.WATCH_EYE)
+        return {told.cycle_id: {"lane": told.lane, "watch_eye": watch}}
+    if isinstance(frame, xy.Frame) and frame.command == Command.DRIVE:
+        order = xy.Drive.decode(frame.text)
+        return {frame.pack_no or 0: {"lane": order.lane, "watch_eye": order.drop_sensor}}
+    return {}
+
+
 def drives_of(replay: Replay) -> list[dict[str, Any]]:
-    """What the recorded host told the board to turn; a repeat of the same frame is no other."""
-    found = []
-    seen = set()
+    """A repeat of the same frame is no other drive."""
+    found: dict[int, dict[str, Any]] = {}
     for turn in replay.turns:
-        frame = turn.host
-        if isinstance(frame, vbp.Frame) and frame.type == vbp.Type.DISPENSE:
-            told = vbp.Dispense.decode(frame.payload)
-            watch = bool(told.options & vbp.Option.WATCH_EYE)
-            if told.cycle_id not in seen:
-                found.append({"lane": told.lane, "watch_eye": watch})
-            seen.add(told.cycle_id)
-        if isinstance(frame, xy.Frame) and frame.command == Command.DRIVE:
-            order = xy.Drive.decode(frame.text)
-            found.append({"lane": order.lane, "watch_eye": order.drop_sensor})
-    return found
+        found |= drives_of_turn(turn.host)
+    return list(found.values())
 
 
 def replayed(
@@ -94,6 +96,19 @@ def test_a_fault_that_was_met_ends_as_it_must(path: Path) -> None:
     assert ended == recorded.header["expect"]
     assert replay.findings() == []
     assert replay.over.is_set()
+
+
+@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.stem)
+def test_a_capture_that_begins_with_its_drive_is_enough(path: Path) -> None:
+    """As a technician saves it: the line had been up for days, and nobody said HELLO."""
+    recorded = capture.read(path.read_text(encoding="ascii"))
+    replay = Replay(recorded)
+    first = next(turn for turn in replay.turns if drives_of_turn(turn.host))
+    cut = tuple(piece for piece in recorded.pieces if piece.mono >= first.at)
+    assert len(cut) < len(recorded.pieces) - 3
+    ended, played = replayed(Capture(recorded.header, cut))
+    assert ended == recorded.header["expect"]
+    assert played.findings() == []
 
 
 def recorded_of(name: str) -> Capture:
