@@ -30,7 +30,8 @@ FOLLOWER_BYTES = 256 * 1024
 """What waits for one reader at most, raw: 20 s of a line that is full of noise."""
 
 SLICE = 200
-"""Lines of history that are read at once, in a thread."""
+"""Lines of history that are read at once, in a thread: some 1 ms, for as long as which the
+interpreter may be kept from the loop at each of its system calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +107,11 @@ class Tracing:
             self._followers.append(follower)
         # Not one await between the follower's first piece and the last one of the history.
         since = self._clock.wall() - seconds
-        history = self._history(asked, since) if seconds else iter(())
+        history = self._history(asked) if seconds else iter(())
         try:
             for name in asked:
                 yield self._about(name)
-            passed = _passed(history, follower if follow else None)
+            passed = _passed(history, since, follower if follow else None)
             async with aclosing(passed):
                 async for name, piece in passed:
                     if name in readings:
@@ -123,14 +124,14 @@ class Tracing:
             if follow:
                 self._followers.remove(follower)
 
-    def _history(self, boards: list[str], since: float) -> Iterator[tuple[str, Piece]]:
+    def _history(self, boards: list[str]) -> Iterator[tuple[str, Piece]]:
         kept: list[Iterator[tuple[str, Piece]]] = []
         for name in boards:
             try:
                 files = self._rings[name].files()
             except OSError:
                 continue  # the ring's own problem is told
-            kept.append(_since(name, files, since))
+            kept.append(_named(name, files))
         return heapq.merge(*kept, key=lambda entry: entry[1].wall)
 
     def _about(self, name: str) -> Mapping[str, Any]:
@@ -155,23 +156,21 @@ class Tracing:
         )
 
 
-def _since(
-    name: str, files: list[tuple[BinaryIO, int]], since: float
-) -> Iterator[tuple[str, Piece]]:
+def _named(name: str, files: list[tuple[BinaryIO, int]]) -> Iterator[tuple[str, Piece]]:
     for piece in capture.pieces_of(lines_of(files)):
-        if piece.wall >= since:
-            yield name, piece
+        yield name, piece
 
 
 async def _passed(
-    history: Iterator[tuple[str, Piece]], follower: _Follower | None
+    history: Iterator[tuple[str, Piece]], since: float, follower: _Follower | None
 ) -> AsyncGenerator[tuple[str, Piece], None]:
     """What is kept, then what comes. Between two pieces everybody else has a turn: a piece
     takes up to 10 ms to decode, and a board waits 100 ms for an answer."""
     while found := await asyncio.to_thread(lambda: list(islice(history, SLICE))):
         for entry in found:
-            yield entry
-            await asyncio.sleep(0)
+            if entry[1].wall >= since:
+                yield entry
+                await asyncio.sleep(0)
     while follower is not None and not follower.too_slow:
         await follower.stirred.wait()
         follower.stirred.clear()
