@@ -41,6 +41,7 @@ class Mistake:
 
 CABINET = "controller/dispensing/cabinet.py"
 FLOOR = "controller/dispensing/floor.py"
+DISPENSER = "controller/dispensing/dispenser.py"
 STATION = "controller/dispensing/station.py"
 CYCLE = "controller/dispensing/cycle.py"
 CYCLES = "controller/journal/cycles.py"
@@ -329,6 +330,27 @@ MISTAKES = (
         "code, order.key, facts.message, published=heard and logged)\n"
         "        return Disposition.ACKNOWLEDGE\n",
     ),)),
+    Mistake("customers are served in service mode", "both", (Edit(
+        FLOOR,
+        "if job.unit and self.service is not None:",
+        "if job.test and self.service is not None:",
+    ), Edit(
+        CYCLES,
+        "    if intent.unit is not None and service_mode.current(tx) is not None:\n"
+        "        raise InServiceMode\n",
+        "",
+    ))),
+    Mistake("orders are taken in service mode", "both", (Edit(
+        DISPENSER,
+        "        if self.floor.service is not None:\n"
+        '            return Rejection(Code.SERVICE_MODE, "")\n',
+        "",
+    ), Edit(
+        ORDERS,
+        "    if service_mode.current(tx) is not None:\n"
+        '        return Rejection(Code.SERVICE_MODE, "")\n',
+        "",
+    ))),
 )  # fmt: skip
 
 
