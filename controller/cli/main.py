@@ -11,6 +11,7 @@ from pathlib import Path
 
 from controller.cli import (
     cabinets,
+    completion,
     lanes,
     link,
     offline,
@@ -37,6 +38,7 @@ VERBS: tuple[Verb, ...] = (
     *service_mode.VERBS,
     *vend_test.VERBS,
     *settings.VERBS,
+    *completion.VERBS,
 )
 
 EXIT_CODES: tuple[tuple[Exit, str], ...] = (
@@ -57,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program `vendctl`; returns its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     speak(language_of(given, os.environ))
+    if "_ARGCOMPLETE" in os.environ:
+        completion.complete(parser())
     screen.open_streams()
     code = Exit.FINE
     try:
