@@ -25,13 +25,15 @@ def run(session: Session, _args: argparse.Namespace) -> Exit:
 
 
 def page(port: Mapping[str, Any]) -> list[str]:
-    state = say("up") if port.get("up") else screen.paint(say("DOWN"), "bad")
+    state = say("up") if port.get("up") else say("DOWN")
     trip = port.get("round_trip_ms") or {}
     times = ", ".join(f"{name} {value:.1f}" for name, value in trip.items() if _is_number(value))
     counters = port.get("counters") or {}
     name, since = screen.clean(port.get("board")), screen.at(port.get("since"))
+    told = say("board {name}: {state} since {since}", name=name, state=state, since=since)
+    head = screen.wrapped(told, "", "  ")
     lines = [
-        say("board {name}: {state} since {since}", name=name, state=state, since=since),
+        *(head if port.get("up") else [screen.paint(line, "bad") for line in head]),
         *screen.pairs(
             [
                 ("  port", port.get("port")),

@@ -105,7 +105,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, first: int 
     """Lines of `WIDTH` columns at most, below the heads in the language of this run.
 
     The last column gives way when it gets narrow. A first cell of more than `first`
-    columns (a long order key) is never cut: it takes a line of its own.
+    columns (a long order key) is never cut: it takes lines of its own.
     """
     heads = [say(head) for head in heads]
     cells = [[clean(cell) for cell in row] for row in rows]
@@ -122,7 +122,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, first: int 
     lines = [_line(heads, wide)]
     for row in cells:
         if columns_of(row[0]) > wide[0]:
-            lines.append(row[0])
+            lines += wrapped(row[0])
             lines.append(_line(["", *row[1:]], wide))
         else:
             lines.append(_line(row, wide))
