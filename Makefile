@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.cache/broker/bin:$(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup broker test check demo bench sim soak fuzz powercut torture messages constraints clean
+.PHONY: help setup broker test check demo bench sim soak fuzz powercut torture messages generated constraints clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -49,6 +49,10 @@ torture: setup broker ## kill -9 the real daemon 500 times under load; ARGS="--k
 
 messages: setup ## collect the sentences of vendctl, and say which lack a translation
 	.venv/bin/python -m tests.tooling.messages
+
+generated: setup ## renew what is made from the code: man pages, schemas of vendctl --json
+	.venv/bin/python -m tests.tooling.manual
+	.venv/bin/python -m tests.tooling.schemas
 
 constraints: ## renew config/constraints.txt with the newest that pyproject.toml allows
 	@tests/tooling/renew-constraints.sh

@@ -174,6 +174,12 @@ class CycleView(TypedDict):
     reason: str | None
     evidence: str | None
     quarantined: bool
+    drops: NotRequired[int]
+    """Falls that the light eye saw."""
+    raw: NotRequired[dict[str, Any]]
+    """What the board said of its end, by the names of its protocol."""
+    ticket: NotRequired[dict[str, Any] | None]
+    """By what the board can be asked for the cycle again; None: it cannot."""
     trace: list[TraceStep]
 
 
@@ -187,6 +193,9 @@ class UnitView(TypedDict):
     reason: str | None
     evidence: str | None
     revision: int
+    started_at: NotRequired[float | None]
+    """When its first cycle opened; None: none did."""
+    finished_at: NotRequired[float | None]
     cycles: list[CycleView]
 
 
@@ -248,10 +257,22 @@ class Lanes(TypedDict):
     lanes: list[LaneView]
 
 
+class AuditView(TypedDict):
+    """What a person did."""
+
+    at: float
+    who: str
+    """The user's name."""
+    action: str
+    detail: dict[str, Any]
+
+
 class LaneDetails(TypedDict):
     lane: LaneView
     history: list[CycleView]
     """Its newest cycles (20 at most), newest first; `trace` may be empty here."""
+    audit: NotRequired[list[AuditView]]
+    """The newest acts on it (20 at most), newest first."""
 
 
 # --------------------------------------------------------------------------- link, events
@@ -387,3 +408,30 @@ class VendStep(TypedDict):
     error: NotRequired[str]
     """refused: the code; written by the service, never by the machine."""
     message: NotRequired[str]
+
+
+# --------------------------------------------------------------------------- vendctl's own
+
+
+class ConfigChecked(TypedDict):
+    """Of `config check`, which asks no daemon."""
+
+    file: str
+    errors: list[str]
+    """Each with line, key and remedy; empty: the daemon can run with the file."""
+    warnings: list[str]
+
+
+class CompletionScript(TypedDict):
+    shell: str
+    script: str
+
+
+class Failure(TypedDict):
+    """In place of an answer, with `--json`: nothing was found, reached, allowed or in time."""
+
+    error: str
+    """The code: the service's, or `unreachable`, `connection_lost`, `not_our_daemon`,
+    `timeout`, `not_confirmed`."""
+    message: str
+    """For people, in the language of the run."""

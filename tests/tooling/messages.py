@@ -9,6 +9,7 @@ is what the program reads.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import io
 import sys
@@ -22,6 +23,7 @@ from babel.messages.pofile import read_po, write_po
 
 ROOT = Path(__file__).parents[2]
 CLI = ROOT / "controller" / "cli"
+MANUAL = ROOT / "tests" / "tooling" / "manual.py"
 PO = CLI / "locale" / "zh_CN" / "LC_MESSAGES" / "vendctl.po"
 
 ARGPARSE: tuple[str | tuple[str, str], ...] = (
@@ -64,7 +66,7 @@ def sentences() -> list[Sentence]:
     """Every sentence of the program, in the order of the files."""
     found = [
         sentence
-        for path in sorted(CLI.rglob("*.py"))
+        for path in [*sorted(CLI.rglob("*.py")), MANUAL]
         for sentence in sentences_in(
             path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
         )
@@ -207,6 +209,7 @@ def mo_text(known: Catalog) -> bytes:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     known = renewed(catalogue())
     PO.write_bytes(po_text(known))
     PO.with_suffix(".mo").write_bytes(mo_text(known))
