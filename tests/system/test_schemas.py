@@ -24,6 +24,7 @@ VERBS = (
     ("lane", "A2"),
     ("lane", "enable", "A2"),
     ("link",),
+    ("trace", "--all"),
     ("service", "on"),
     ("service", "off"),
     ("test", "A1"),

@@ -36,11 +36,12 @@ SHAPES: Mapping[str, Any] = {
     "board accept": shapes.BoardActed,
     "test": shapes.VendStep,
     "config check": shapes.ConfigChecked,
+    "trace": shapes.TraceLine,
     "completion": shapes.CompletionScript,
 }
 """Verb -> what it prints. `lane` has two acts beside its reading."""
 
-LINES = {"test"}
+LINES = {"test", "trace"}
 """They print an object a line."""
 
 FAILURE = "failure"
