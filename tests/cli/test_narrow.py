@@ -115,8 +115,21 @@ PAGES = [
     ["stock", "set", "A20", "3", "--yes"],
     ["stock", "fill", "--yes"],
     ["cabinet", "stop", "A", "--yes"],
+    ["cabinet", "start", "A", "--yes"],
+    ["lane", "disable", "A20", "--yes"],
+    ["board", "accept", "main", "--yes"],
+    ["clock", "accept", "--yes"],
+    ["service", "on", "--yes"],
+    ["service", "off", "--yes"],
+    ["trace", "--all"],
     ["test", "A20", "--yes"],
 ]
+
+NOT_PAGES = {
+    "completion": "a script for a shell",
+    "config check": "a line a mistake, as an editor jumps to it",
+}
+"""Verb -> why it may be wider."""
 
 
 @pytest.mark.system
@@ -151,6 +164,14 @@ def test_help_is_narrow_and_shows_an_example(
     examples = [f"  {line.example}" for verb in VERBS for line in verb.lines]
     too_wide = [line for line in told.splitlines() if columns_of(line) > WIDTH]
     assert [line for line in too_wide if line not in examples] == []
+
+
+def test_every_verb_is_tried_above() -> None:
+    tried = {" ".join(words) for words in PAGES}
+    verbs = {verb.name for verb in VERBS} - set(NOT_PAGES)
+    assert {
+        verb for verb in verbs if not any(f"{words} ".startswith(f"{verb} ") for words in tried)
+    } == set()
 
 
 @pytest.mark.system

@@ -408,7 +408,9 @@ async def test_p6_ctrl_c_says_what_becomes_of_the_cycle_and_no_other_begins(
 # --------------------------------------------------------------------------- a person at a terminal
 
 
-@pytest.mark.parametrize(("typed", "code"), [(b"y\n", 0), (b"n\n", 4), (b"\n", 4)])
+@pytest.mark.parametrize(
+    ("typed", "code"), [(b"y\n", 0), ("是\n".encode(), 0), (b"n\n", 4), (b"\n", 4)]
+)
 async def test_a_person_is_asked_once(
     service: Service,
     machine: MemoryMachine,

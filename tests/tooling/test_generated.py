@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from jsonschema import Draft202012Validator
 from controller.cli.main import VERBS
 from controller.cli.words import LANGUAGE, say
 from tests.tooling import manual, schemas
+from tests.tooling.messages import PO
+
+ROOT = Path(__file__).parents[2]
 
 PAGES = list(manual.PAGES.items())
 
@@ -63,6 +67,14 @@ def test_mandoc_finds_no_error_in_it(language: str, path: Path) -> None:
         ["mandoc", "-T", "lint", "-W", "error", path], capture_output=True, text=True, check=False
     )
     assert (ran.returncode, ran.stdout) == (0, "")
+
+
+def test_a_wheel_carries_the_catalogue() -> None:
+    """So an installed vendctl speaks Chinese without a step more."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = settings["tool"]["setuptools"]["package-data"]["controller"]
+    packed = {path for pattern in patterns for path in (ROOT / "controller").glob(pattern)}
+    assert PO.with_suffix(".mo") in packed
 
 
 def test_the_schemas_are_of_today() -> None:
