@@ -8,6 +8,7 @@ afterwards.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
@@ -16,13 +17,17 @@ from typing import Any
 from controller import __version__
 from controller.dispensing.dispenser import Dispenser
 from controller.dispensing.interfaces import Clock, LaneState
+from controller.dispensing.job import TestVend
 from controller.dispensing.station import Station
-from controller.errors import Refused
+from controller.errors import JournalError, Refused
+from controller.eye_watch import watch_eye
 from controller.journal.journal import Journal
 from controller.journal.opening import Opening
+from controller.lane_verdict import COMPARED
 from controller.model import Cabinet, Finding, OrderKey, Outcome
 from controller.service import shapes
 from controller.service_mode import ServiceSwitch
+from controller.test_outcome import outcome_step
 from controller.tracing import Tracing
 from controller.uplink.requests import StoredMessage
 from controller.view import View
@@ -30,6 +35,9 @@ from controller.view import View
 WAITING_S = 0.5
 """Between two words of a test vend that waits, which are also the moments at which it can be
 left: so soon after a Ctrl-C a hand is not yet in the machine."""
+
+MOST_EYES = 2
+"""Each look at an eye, 50 times a second, takes a sixth of its board's line."""
 
 HISTORY = 20
 """Newest cycles of a lane that are shown: a lane's trouble shows in its last few."""
@@ -59,6 +67,7 @@ class Operations:
         self._broker = broker
         self._ports = ports
         self._service_mode = service_mode
+        self._eyes_watched = 0
         self._tracing = tracing
 
     # ------------------------------------------------------------------ reading
@@ -216,6 +225,8 @@ class Operations:
             test_id = f"{int(self._clock.wall())}-{secrets.token_hex(4)}"
             steps: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
             head = {"test_id": test_id, "cycle": cycle, "of": cycles, "channel": channel}
+            await self._dispenser.may_test(channel)
+            await self._journal.note_test(channel, test_id, who, "lane_test")
 
             def told(
                 step: str,
@@ -228,24 +239,51 @@ class Operations:
 
             vend = asyncio.create_task(self._dispenser.test(channel, test_id, who, told))
             vend.add_done_callback(partial(_end_of, steps))
+            cycle_id: int | None = None
+            tested: TestVend | None = None
             try:
                 while step := await self._step(steps, head):
+                    cycle_id = step.get("cycle_id", cycle_id)
+                    tested = self._dispenser.tests.get(test_id, tested)
                     yield step
                 finding: Finding = await vend
             finally:
                 vend.cancel()  # left while it waits; nothing happens to one that is over
             counts[finding.outcome] += 1
-            yield {
-                "event": "outcome",
-                **head,
-                "outcome": finding.outcome.value,
-                "reason": finding.reason.value if finding.reason else None,
-                "evidence": finding.evidence.value,
-                "drops": finding.drops,
-            }
+            eye = tested.eye if tested is not None and cycle_id is not None else None
+            times = await self._journal.motor_times(channel, COMPARED + 1)
+            yield outcome_step(head, finding, cycle_id, times, eye)
             if finding.outcome is Outcome.UNKNOWN:
                 break  # something may hang there, or still turn: a person looks first
+            if tested is not None and tested.stop_asked:
+                break
         yield {"event": "finished", "channel": channel, **{str(k): n for k, n in counts.items()}}
+
+    async def stop_test(self, test_id: str, who: str) -> Mapping[str, Any]:
+        """The motor first, then the note of who stopped it: a full disk stops no STOP."""
+        told = self._dispenser.stop_test(test_id)
+        with contextlib.suppress(JournalError):
+            await self._journal.note_test(told.channel, test_id, who, "test_stop")
+        answer: shapes.TestStopped = {
+            "test_id": test_id,
+            "channel": told.channel,
+            "motor": told.motor,
+        }
+        return answer
+
+    async def eye(self, name: str, seconds: int) -> AsyncGenerator[Mapping[str, Any], None]:
+        cabinet = self._cabinet(name)
+        if self._eyes_watched >= MOST_EYES:
+            raise Refused("busy", f"{MOST_EYES} people look at a light eye already")
+        self._eyes_watched += 1
+        try:
+            station = self._dispenser.stations[cabinet.board]
+            lines = watch_eye(cabinet, station, self._clock, seconds)
+            async with contextlib.aclosing(lines):
+                async for line in lines:
+                    yield line
+        finally:
+            self._eyes_watched -= 1
 
     async def _step(
         self, steps: asyncio.Queue[Mapping[str, Any]], head: Mapping[str, Any]

@@ -141,6 +141,7 @@ class View:
             "temperature_c": status.temperature_c,
             "quarantined_until_s": None if left is None else round(left, 1),
             "out_of_service": station.out_of_service,
+            "can_stop": station.board.capabilities.can_stop,
         }
 
     @staticmethod

@@ -12,6 +12,7 @@ from pathlib import Path
 from controller.cli import (
     cabinets,
     completion,
+    eye,
     lanes,
     link,
     offline,
@@ -37,6 +38,7 @@ VERBS: tuple[Verb, ...] = (
     *cabinets.VERBS,
     *service_mode.VERBS,
     *vend_test.VERBS,
+    *eye.VERBS,
     *settings.VERBS,
     *completion.VERBS,
 )

@@ -31,6 +31,7 @@ REFUSALS: Mapping[str, str] = {
     "over_capacity": later("More than the lane can hold"),
     "shutting_down": later("The daemon is stopping"),
     "stock_unconfirmed": later("Stock must be counted first: 'stock set' or 'stock fill'"),
+    "quarantined": later("The board owes word on an earlier cycle; a motor may still turn"),
     "timeout": later("The daemon did not get done in time"),
     "too_large": later("The request is too large"),
     "unknown_board": later("There is no such board"),
@@ -38,6 +39,7 @@ REFUSALS: Mapping[str, str] = {
     "unknown_channel": later("There is no such lane"),
     "unknown_cycle": later("There is no such cycle"),
     "unknown_order": later("There is no such order"),
+    "unknown_test": later("That test is over"),
     "unresolved": later("The lane has an unresolved cycle"),
 }
 """Code of the service -> what it means at the machine."""

@@ -23,16 +23,18 @@ from typing import Any
 
 from controller.dispensing.bell import Bell
 from controller.dispensing.cycle import CycleLife, CycleState
+from controller.dispensing.eye import EyeTrace, watched
 from controller.dispensing.floor import Floor, Obstacle, not_started
-from controller.dispensing.follow import Trace, follow
+from controller.dispensing.follow import Trace, event_name, follow
 from controller.dispensing.interfaces import (
     CycleEnd,
+    CycleEvent,
     CycleIntent,
     DriveOrder,
     OpenCycle,
     Ticket,
 )
-from controller.dispensing.job import PAUSE_S, Job
+from controller.dispensing.job import PAUSE_S, Job, TestVend
 from controller.dispensing.station import WRITE_AGAIN_S, Station, until_durable
 from controller.errors import BoardError, InServiceMode, JournalUnwritable, UnitDecided
 from controller.model import Cabinet, Finding, Outcome, Reason
@@ -112,6 +114,10 @@ class CabinetWorker:
                 self.current = None
                 self._served(job)
                 self._floor.bell.ring()
+
+    def runs(self, vend: TestVend) -> bool:
+        """Whether the cycle that is open here is this test vend's."""
+        return self.running is not None and self.running.job.test is vend
 
     async def _serve(self, job: Job) -> None:
         """Until the job is decided, given to another lane, or left for the next start."""
@@ -355,17 +361,22 @@ class CabinetWorker:
         life = CycleLife()
         cycle_id = opened.cycle_id
         self.running = Running(job, life, cycle_id, self._clock.monotonic())
+        eye: EyeTrace | None = None
         if job.test is not None:
             job.test.progress("cycle_opened", {"cycle_id": cycle_id})
+            if self.cabinet.drop_sensor:
+                eye = job.test.eye = EyeTrace(self._clock.monotonic())
         self._floor.bell.ring()
-        written = await follow(
-            life,
-            self._station.board.drive(replace(order, cycle_id=cycle_id), ticket),
-            self._clock,
-            guard_until=order.deadline + UNSENT_GUARD_S,
-            cycle_timeout_s=order.cycle_timeout_s,
-            trace=trace,
-        )
+        async with watched(self._station.board, self._clock, eye):
+            written = await follow(
+                life,
+                self._station.board.drive(replace(order, cycle_id=cycle_id), ticket),
+                self._clock,
+                guard_until=order.deadline + UNSENT_GUARD_S,
+                cycle_timeout_s=order.cycle_timeout_s,
+                trace=trace,
+                told=partial(_tell_step, job.test),
+            )
         return life, written
 
     async def _close(
@@ -378,6 +389,9 @@ class CabinetWorker:
     ) -> Step | Job:
         """The outcome is durable before its result leaves and before the board may forget."""
         floor = self._floor
+        if job.test is not None and job.test.eye is not None and job.test.eye.pulses:
+            widths = [pulse.width_ms for pulse in job.test.eye.pulses]
+            finding = replace(finding, raw={**finding.raw, "eye_pulses_ms": widths})
         second = (
             job.unit is not None
             and finding.outcome is Outcome.NOT_DELIVERED
@@ -444,3 +458,9 @@ class CabinetWorker:
             await self._floor.journal.event(kind, detail)
         except JournalUnwritable:
             return  # an event is worth less than the vend it tells of
+
+
+def _tell_step(test: TestVend | None, event: CycleEvent) -> None:
+    """A technician follows their test vend step by step, the frame beside its meaning."""
+    if test is not None:
+        test.progress(event_name(event), {"frame": event.frame.hex(" ").upper()})

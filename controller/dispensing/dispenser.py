@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from controller.dispensing.bell import Bell
 from controller.dispensing.cabinet import CabinetWorker, Running
@@ -38,7 +38,7 @@ from controller.dispensing.job import (
 from controller.dispensing.planner import plan_order
 from controller.dispensing.recovery import POWER_LOST, Action, unit_action
 from controller.dispensing.station import Rules, Station, until_durable
-from controller.errors import JournalError, JournalUnwritable, Refused, UnitDecided
+from controller.errors import BoardError, JournalError, JournalUnwritable, Refused, UnitDecided
 from controller.model import (
     Cabinet,
     Code,
@@ -52,6 +52,9 @@ from controller.model import (
 
 log = logging.getLogger("vending.orders")
 
+STOP_AGAIN_S = 0.2
+"""Between two STOPs to a motor that has to rest: as long as a board may take for an answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -60,6 +63,16 @@ class Limits:
     max_units_per_order: int = 50
     max_queued_orders: int = 100
     max_parallel_cycles: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TestStop:
+    """A test vend that was told to stop, and what becomes of its motor."""
+
+    __test__ = False  # no test case of pytest's
+
+    channel: str
+    motor: Literal["untouched", "stopping", "runs_on"]
 
 
 class Dispenser:
@@ -78,6 +91,9 @@ class Dispenser:
         self._open = asyncio.Event()
         """Set once what the journal held is queued: a command that came in before would have
         its units queued twice, once as new and once as found waiting."""
+        self.tests: dict[str, TestVend] = {}
+        """Test vends that somebody waits for, by their test_id."""
+        self._helpers: asyncio.TaskGroup | None = None
         self._settling: dict[int, OrderRun] = {}
         """Cycles found open -> their orders, which go on while those are settled (P4)."""
         self._journal = journal
@@ -119,6 +135,7 @@ class Dispenser:
         found = await self._journal.open_cycles()
         waiting = await self._journal.waiting_units()
         async with asyncio.TaskGroup() as group:
+            self._helpers = group
             for name, station in self.stations.items():
                 cycles = [cycle for cycle in found if cycle.board == name]
                 group.create_task(station.run(cycles), name=f"station {name}")
@@ -284,18 +301,8 @@ class Dispenser:
 
     # ------------------------------------------------------------------ technicians
 
-    async def test(
-        self,
-        channel: str,
-        test_id: str,
-        who: str,
-        progress: Callable[[str, Mapping[str, Any]], None],
-    ) -> Finding:
-        """One test vend (P6): the rules of every vend, ahead of the queue.
-
-        Cancelled while it waits, it never moves the motor; a cycle that runs goes on to
-        its end. Raises Refused when the lane can't be tested now.
-        """
+    async def may_test(self, channel: str) -> None:
+        """Raises Refused, with the remedy, where a test vend of the lane can't begin now."""
         await self._open.wait()
         if self.floor.stopping:
             raise Refused("shutting_down", "the daemon is stopping")
@@ -317,12 +324,33 @@ class Dispenser:
         cabinet = self.floor.cabinet_of(channel)
         trouble = self.floor.cabinet_trouble(cabinet)
         if trouble:
-            raise Refused("out_of_service", f"cabinet {cabinet.name}: {trouble}")
+            remedy = "`vendctl link` says why"
+            if cabinet.name in self.floor.stopped:
+                remedy = f"`vendctl cabinet start {cabinet.name}` when its motors may turn again"
+            raise Refused("out_of_service", f"cabinet {cabinet.name}: {trouble}; {remedy}")
+        station = self.stations[cabinet.board]
+        if station.quarantine is not None or station.recovering:
+            raise Refused("quarantined", _wait_for(station, self._clock.monotonic()))
         worker = self.workers[cabinet.name]
         if not self._free_for_test(worker):
             raise Refused("busy", f"cabinet {cabinet.name} serves an order; wait for its end")
+
+    async def test(
+        self,
+        channel: str,
+        test_id: str,
+        who: str,
+        progress: Callable[[str, Mapping[str, Any]], None],
+    ) -> Finding:
+        """One test vend (P6): the rules of every vend, ahead of the queue.
+
+        Cancelled while it waits, it never moves the motor; a cycle that runs goes on to
+        its end. Raises Refused when the lane can't be tested now.
+        """
+        await self.may_test(channel)
+        worker = self.workers[self.floor.cabinet_of(channel).name]
         done: asyncio.Future[Finding] = asyncio.get_running_loop().create_future()
-        vend = TestVend(test_id, who, done, progress)
+        vend = self.tests[test_id] = TestVend(test_id, channel, who, done, progress)
         run = OrderRun(self._clock.monotonic() + TEST_STARTS_WITHIN_S)
         worker.queue.appendleft(Job(channel, run, test=vend))
         self.bell.ring()
@@ -332,6 +360,42 @@ class Dispenser:
             run.expires = float("-inf")  # no deadline passes while a cycle of it runs
             self.bell.ring()
             raise
+        finally:
+            del self.tests[test_id]
+
+    def stop_test(self, test_id: str) -> TestStop:
+        """No (further) cycle of this test vend. What becomes of its motor:
+
+        `untouched`: no cycle of it is open, and none will be. `stopping`: the board is told, again
+        and again until its cycle is over. `runs_on`: its board knows no such command.
+        Refused (`unknown_test`): nothing of that id runs. A customer's cycle has no test_id.
+        """
+        vend = self.tests.get(test_id)
+        if vend is None:
+            raise Refused("unknown_test", f"no test {test_id[:40]} runs here: it is over")
+        worker = next((each for each in self.workers.values() if each.runs(vend)), None)
+        channel = vend.channel
+        again, vend.stop_asked = vend.stop_asked, True
+        self.bell.ring()
+        if worker is None:
+            return TestStop(channel, "untouched")
+        if not self.floor.stations[worker.cabinet.board].board.capabilities.can_stop:
+            return TestStop(channel, "runs_on")
+        if not again and self._helpers is not None:
+            self._helpers.create_task(self._stop_motor(worker, vend), name=f"stop {test_id}")
+        return TestStop(channel, "stopping")
+
+    async def _stop_motor(self, worker: CabinetWorker, vend: TestVend) -> None:
+        """STOP means nothing to a board that has not begun with the cycle yet, and a line may be
+        lost: it is said until the cycle has its outcome."""
+        board = self.floor.stations[worker.cabinet.board].board
+        while (running := worker.running) is not None and worker.runs(vend):
+            tick = self.bell.tick()
+            try:
+                await board.stop(running.cycle_id)
+            except BoardError as trouble:
+                log.warning("stop_unheard", extra={"fields": {"error": str(trouble)[:200]}})
+            await Bell.wait(tick, self._clock, STOP_AGAIN_S)
 
     def _free_for_test(self, worker: CabinetWorker) -> bool:
         """Nobody is before it; or, in service mode, only customers' units that wait for its end."""
@@ -349,6 +413,21 @@ class Dispenser:
 
     def running(self) -> list[Running]:
         return [worker.running for worker in self.workers.values() if worker.running]
+
+
+def _wait_for(station: Station, now: float) -> str:
+    """Of a board that owes its word on an earlier cycle: what a technician may do about it."""
+    name, quarantine = station.board.name, station.quarantine
+    if quarantine is None:
+        return (
+            f"board {name}: a cycle that was found open at the start is being settled; "
+            "`vendctl status` says when it is over"
+        )
+    return (
+        f"board {name} has not told what became of cycle {quarantine.cycle.cycle_id} (lane "
+        f"{quarantine.cycle.channel}), and its motor may still turn: nothing is driven there for "
+        f"{max(0.0, quarantine.until - now):.0f} s more, or until it tells"
+    )
 
 
 def _sensed_channels(cabinets: Sequence[Cabinet], board: str) -> frozenset[str]:

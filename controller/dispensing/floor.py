@@ -6,16 +6,17 @@ The floor answers one question for every job: *what stands in its way now?*
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controller.dispensing.bell import Bell
 from controller.dispensing.interfaces import Clock, HeartJournal, LaneState, ServiceMode
-from controller.dispensing.job import Job, OrderRun
+from controller.dispensing.job import Job, OrderRun, TestVend
 from controller.dispensing.planner import Shop, alternative
 from controller.dispensing.station import Rules, Station, until_durable
-from controller.errors import UnitDecided
+from controller.errors import JournalUnwritable, UnitDecided
 from controller.model import (
     Cabinet,
     Evidence,
@@ -136,6 +137,8 @@ class Floor:
             job.run.judge(job.unit, self.clock)
         cabinet = self.cabinet_of(job.channel)
         station = self.stations[cabinet.board]
+        if job.test is not None and job.test.stop_asked:
+            return Obstacle("it was stopped", Reason.CANCELLED, final=True)
         if now >= job.run.deadline:
             return Obstacle("its deadline has passed", Reason.EXPIRED, final=True)
         if self.stopping:
@@ -205,8 +208,8 @@ class Floor:
     async def finish(self, job: Job, finding: Finding) -> None:
         """End a job without a (further) cycle."""
         if job.unit is None:
-            if job.test is not None and not job.test.done.done():
-                job.test.done.set_result(finding)
+            if job.test is not None:
+                await self._finish_test(job.test, job.channel, finding)
             return
         ref = job.unit.ref
         if job.unit.last_finding is not None:
@@ -227,6 +230,24 @@ class Floor:
                 }
             },
         )
+
+    async def _finish_test(self, test: TestVend, channel: str, finding: Finding) -> None:
+        """P6: without a cycle, too, its outcome is an event; the motor was not touched, so that
+        a journal that takes nothing holds nobody up."""
+        detail = {
+            "test_id": test.test_id,
+            "channel": channel,
+            "cycle_id": None,
+            "outcome": finding.outcome.value,
+            "reason": finding.reason,
+            "evidence": finding.evidence.value,
+            "drops": 0,
+            "raw": dict(finding.raw),
+        }
+        with contextlib.suppress(JournalUnwritable):
+            await self.journal.event("test_vend", detail)
+        if not test.done.done():
+            test.done.set_result(finding)
 
     def book(self, lane: LaneState) -> None:
         """Keep our picture in step with what a closing transaction wrote."""

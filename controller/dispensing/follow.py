@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -42,6 +42,7 @@ async def follow(
     guard_until: float,
     cycle_timeout_s: float,
     trace: Trace,
+    told: Callable[[CycleEvent], None] = lambda _event: None,
 ) -> float | None:
     """Feed the stream to the life until it is over, and end it when its time is.
 
@@ -61,6 +62,7 @@ async def follow(
                 life.run_out()
                 break
             note(trace, clock.wall(), event)
+            told(event)
             if isinstance(event, FrameWritten):
                 written_at = clock.monotonic()
                 limit = written_at + cycle_timeout_s

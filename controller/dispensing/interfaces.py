@@ -89,6 +89,8 @@ class EyeReading:
     absent: bool = False
     blocked_ms: int = 0
     pulses: int = 0
+    selftest: str = "not_run"
+    """ok, fault, or not_run."""
 
 
 Ticket = Mapping[str, Any]
@@ -308,8 +310,9 @@ class Board(Protocol):
         """The record of this cycle is durable here: the board may forget it."""
         ...
 
-    async def read_eye(self) -> EyeReading:
-        """Raises BoardOffline; only where `capabilities.reads_eye`."""
+    async def read_eye(self, *, selftest: bool = False) -> EyeReading:
+        """Raises BoardError; only where `capabilities.reads_eye`. `selftest` only while nothing
+        of the board moves: the eye may be dark while it tests itself."""
         ...
 
     async def stop(self, cycle_id: int) -> None:

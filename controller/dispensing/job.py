@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from controller.dispensing.eye import EyeTrace
 from controller.dispensing.interfaces import Clock, UnitJob
 from controller.errors import Refused
 from controller.model import Finding, OrderKey, UnitRef
@@ -67,9 +68,14 @@ class TestVend:
     __test__ = False  # no test case of pytest's
 
     test_id: str
+    channel: str
     who: str
     done: asyncio.Future[Finding]
     progress: Callable[[str, Mapping[str, Any]], None] = lambda _step, _detail: None
+    stop_asked: bool = False
+    """No cycle of it begins any more; the one that runs is stopped where the board can."""
+    eye: EyeTrace | None = None
+    """What the eye did in its newest cycle, where the host may read it."""
 
 
 @dataclass(frozen=True, slots=True)

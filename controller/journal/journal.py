@@ -47,6 +47,7 @@ from controller.journal import (
     cycles,
     events,
     lanes,
+    motor_times,
     orders,
     outbox,
     queries,
@@ -320,6 +321,10 @@ class Journal(Core):
         """Refused: unknown_channel."""
         return await self._write(lambda tx: technician.disable_lane(tx, channel, reason, who))
 
+    async def note_test(self, channel: str, test_id: str, who: str, action: str) -> None:
+        """Who tests the lane, or stops that test: durable before its motor may move."""
+        await self._write(lambda tx: technician.note_test(tx, channel, test_id, who, action))
+
     async def start_cabinet(self, cabinet: str, who: str) -> None:
         """Refused: unknown_cabinet, stock_unconfirmed."""
         await self._write(lambda tx: technician.start_cabinet(tx, cabinet, who))
@@ -386,6 +391,10 @@ class Journal(Core):
 
     async def lane(self, channel: str, limit: int = 20) -> dict[str, Any]:
         return await self._read(lambda tx: queries.lane(tx, channel, limit))
+
+    async def motor_times(self, channel: str, limit: int) -> list[dict[str, Any]]:
+        """How long the lane's motor ran in its newest cycles, see `journal.motor_times`."""
+        return await self._read(lambda tx: motor_times.motor_times(tx, channel, limit))
 
     async def events(self, limit: int) -> list[dict[str, Any]]:
         return await self._read(lambda tx: queries.events(tx, limit))

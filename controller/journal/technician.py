@@ -99,6 +99,11 @@ def disable_lane(tx: Transaction, channel: str, reason: str, who: str) -> LaneSt
     return lanes.state_of(tx, channel)
 
 
+def note_test(tx: Transaction, channel: str, test_id: str, who: str, action: str) -> None:
+    """`action`: lane_test or test_stop. The outcome is its cycle's, and an event."""
+    note(tx, who, action, channel, {"test_id": storable(test_id)})
+
+
 def _known_cabinet(tx: Transaction, cabinet: str) -> None:
     if tx.one("SELECT 1 FROM lanes WHERE cabinet = ? AND active = 1", cabinet) is None:
         raise Refused("unknown_cabinet", f"no cabinet {cabinet[:20]!r}: see `vendctl status`")

@@ -61,6 +61,12 @@ class Machine(Protocol):
         be left at any line. Refused: `unknown_board`."""
         ...
 
+    def eye(self, name: str, seconds: int) -> AsyncGenerator[Mapping[str, Any], None]:
+        """`shapes.EyeLine`s of a cabinet's light eye for so long (1..3600 s), a line a second at
+        least. Never asks a board whose motor turns. Refused, before the first line:
+        `unknown_cabinet`."""
+        ...
+
     # ------------------------------------------------------------------ acting
 
     async def lane_enable(self, channel: str, reason: str, who: str) -> Mapping[str, Any]:
@@ -133,11 +139,20 @@ class Machine(Protocol):
 
         The service closes the generator (`aclose`) only at a `waiting` or an `outcome`,
         when the technician went away, so a cycle that began is always followed to its
-        end. Only the daemon's own stop (`Service.close` after its grace) cancels it
-        inside a cycle: what happens to that cycle is the daemon's matter.
+        end; `stop_test` is called for it as soon as they went. Only the daemon's own stop
+        (`Service.close` after its grace) cancels it inside a cycle: what happens to that
+        cycle is the daemon's matter.
 
         Refused, before the first step: `unknown_channel`, `busy`, `out_of_service`,
-        `unresolved`, `not_in_service_mode`, `shutting_down`; between two cycles it may be
-        raised too and ends the stream.
+        `unresolved`, `quarantined`, `not_in_service_mode`, `shutting_down`; between two
+        cycles it may be raised too and ends the stream.
+        """
+        ...
+
+    async def stop_test(self, test_id: str, who: str) -> Mapping[str, Any]:
+        """`shapes.TestStopped`: no further cycle of this test begins, and the motor of one that
+        runs is stopped where the board can. Its outcome comes on the test's own stream.
+
+        Only ever a test's cycle. Refused: `unknown_test`, which is also one that is over.
         """
         ...

@@ -34,6 +34,9 @@ TEST_CYCLES = 20
 DAY_S = 86_400
 """More than any ring holds."""
 
+WATCH_S = 3600
+"""The longest look at a light eye: whoever forgot it open takes a part of the board's line."""
+
 
 def _whole_number(value: Any) -> Any:
     """A query string's or path's text as the int that it spells; anything else as it is."""
@@ -116,6 +119,14 @@ class NamedReasoned(Named):
 
 class LaneTest(LaneAsked):
     cycles: Annotated[int, Field(ge=1, le=TEST_CYCLES)] = 1
+
+
+class TestNamed(Asked):
+    test_id: Name
+
+
+class EyeAsked(Named):
+    seconds: Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=WATCH_S)] = 10
 
 
 Answer = Mapping[str, Any]
@@ -207,6 +218,14 @@ ROUTES: tuple[Route, ...] = (
         Right.ACT,
         LaneTest,
         stream=lambda m, q, who: m.test_lane(q.channel, q.cycles, who),
+    ),
+    _acts("/v1/tests/{test_id}/stop", TestNamed, lambda m, q, who: m.stop_test(q.test_id, who)),
+    Route(
+        "GET",
+        "/v1/cabinets/{name}/eye",
+        Right.READ,
+        EyeAsked,
+        stream=lambda m, q, _w: m.eye(q.name, q.seconds),
     ),
 )
 

@@ -4,8 +4,8 @@ One request per connection. Every answer is JSON; every error is
 `{"error": code, "message": text}` and never a stack trace. What a peer can make us
 hold is bounded: connections, their age, the size of a request, the number of test
 vends. A peer that goes away stops nothing that began: an act is carried through,
-a test vend's running cycle is followed to its end (and no further one begins). An
-act whose peer had left before we came to it is not begun.
+a test vend's running cycle is followed to its end (its motor is stopped where the
+board can, and no further one begins). An act whose peer had left before we came to it is not begun.
 """
 
 from __future__ import annotations
@@ -53,8 +53,11 @@ HEARTBEAT_S = 5.0
 FLUSH_S = 0.5
 """At the stop: for answers that are being written. Local peers read in milliseconds."""
 
-AT_REST = {"waiting", "outcome"}
-"""Steps of a test vend after which no cycle of it is open: it may be left here."""
+GONE_S = 0.25
+"""How soon it is seen that a peer left: their motor turns meanwhile."""
+
+IN_A_CYCLE = {"started", "progress"}
+"""Steps of a test vend after which a cycle of it is open; at every other a stream may be left."""
 
 STATUS_OF_REFUSAL: Mapping[str, HTTPStatus] = {
     "unknown_order": HTTPStatus.NOT_FOUND,
@@ -152,7 +155,7 @@ class Service:
         if route.stream is not None and route.right is Right.READ:
             return await self.tails.follow(request, route.stream(self.machine, given, who))
         if route.stream is not None:
-            return await self._stream(request, route.stream(self.machine, given, who))
+            return await self._stream(request, route.stream(self.machine, given, who), who)
         assert route.answer is not None  # noqa: S101 - a route has one of the two
         # An act is not bounded in time: one that was cut in the middle has no honest answer.
         async with asyncio.timeout(None if route.right is Right.ACT else ANSWER_S):
@@ -161,7 +164,7 @@ class Service:
     # -------------------------------------------------------------- a test vend
 
     async def _stream(
-        self, request: web.BaseRequest, steps: AsyncGenerator[Answer, None]
+        self, request: web.BaseRequest, steps: AsyncGenerator[Answer, None], who: str
     ) -> web.StreamResponse:
         if len(self.streams) >= MAX_STREAMS:
             await steps.aclose()
@@ -173,12 +176,12 @@ class Service:
         self.streams.add(task)
         try:
             async with contextlib.aclosing(steps):
-                return await self._follow(request, steps)
+                return await self._follow(request, steps, who)
         finally:
             self.streams.discard(task)
 
     async def _follow(
-        self, request: web.BaseRequest, steps: AsyncGenerator[Answer, None]
+        self, request: web.BaseRequest, steps: AsyncGenerator[Answer, None], who: str
     ) -> web.StreamResponse:
         """Hand each step on as a line; a peer that left is no reason to leave a cycle."""
         first = await anext(steps, None)  # a refusal here is an answer of its own
@@ -189,11 +192,12 @@ class Service:
         while step is not None:
             listening = listening and await _writes(response.write(line(step)))
             left = self.closing or not _there(request, listening)
-            if left and step.get("event") in AT_REST:
+            if left and step.get("event") not in IN_A_CYCLE:
                 logger.info("test_vend_left", extra={"fields": {"path": request.path[:200]}})
                 break
             following = asyncio.ensure_future(_next(steps))
-            listening = await self._wait(following, response, listening=listening)
+            waiting = self._wait(following, request, response, step, who, listening=listening)
+            listening = await waiting
             step = following.result()
         if listening:
             await _writes(response.write_eof())
@@ -202,21 +206,36 @@ class Service:
     async def _wait(
         self,
         following: asyncio.Future[Answer | None],
+        request: web.BaseRequest,
         response: web.StreamResponse,
+        step: Answer,
+        who: str,
         *,
         listening: bool,
     ) -> bool:
-        """Until the next step is here; whether the peer still listens then."""
+        """Until the step after `step` is here; whether the peer still listens then."""
+        loop = asyncio.get_running_loop()
+        beat, stopped = loop.time() + HEARTBEAT_S, step.get("event") not in IN_A_CYCLE
         try:
             while not following.done():
-                await asyncio.wait({following}, timeout=HEARTBEAT_S)
-                if listening and not following.done():
+                await asyncio.wait({following}, timeout=min(GONE_S, HEARTBEAT_S))
+                if listening and not following.done() and loop.time() >= beat:
+                    beat = loop.time() + HEARTBEAT_S
                     listening = await _writes(response.write(b"\n"))
+                if not stopped and not following.done() and not _there(request, listening):
+                    stopped = True
+                    await self._stop_left(str(step.get("test_id")), who)
         except asyncio.CancelledError:
             following.cancel()
             await asyncio.wait({following})  # a generator is closed only when it stands still
             raise
         return listening
+
+    async def _stop_left(self, test_id: str, who: str) -> None:
+        """Whoever tested went away with a motor turning: nobody sees any more what it does."""
+        logger.warning("test_vend_abandoned", extra={"fields": {"test_id": test_id, "who": who}})
+        with contextlib.suppress(ControllerError):
+            await self.machine.stop_test(test_id, who)
 
 
 async def start_service(

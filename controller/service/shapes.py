@@ -55,6 +55,8 @@ class BoardView(TypedDict):
     """Seconds until P5's quarantine ends at the latest; None: not quarantined."""
     out_of_service: str
     """Why it waits for a technician (`board_swapped`, …); empty: it does not."""
+    can_stop: bool
+    """A motor that turns can be stopped from here."""
 
 
 class CabinetView(TypedDict):
@@ -384,6 +386,64 @@ class ServiceActed(TypedDict):
     """Units of orders that have no outcome yet."""
 
 
+class UsualTime(TypedDict):
+    """The lane's own earlier full turns."""
+
+    median_ms: int
+    spread_ms: int
+    """Median of the deviations."""
+    cycles: int
+
+
+class EyePulse(TypedDict):
+    at_ms: int
+    """Since the cycle's drive began."""
+    width_ms: int | None
+    """None: shorter than the time between two looks."""
+
+
+class EyeOfCycle(TypedDict):
+    level: str
+    """At the end of the cycle."""
+    over_ms: int
+    changes: list[tuple[int, bool]]
+    """[ms since the drive began, dark?] at each change of level."""
+    pulses: list[EyePulse]
+
+
+class EyeLine(TypedDict):
+    """One line of the stream `GET /v1/cabinets/{name}/eye`."""
+
+    event: Literal["eye", "level", "pulse", "finished"]
+    at: float
+    cabinet: NotRequired[str]
+    board: NotRequired[str]
+    sight: NotRequired[str]
+    """eye: read (the host looks), told (the board tells changes), watched (only the board looks
+    before it moves), none (nobody can say)."""
+    selftest: NotRequired[str]
+    """eye: ok, fault, not_run (a cycle ran), none (the board has no such test)."""
+    level: NotRequired[str]
+    """clear, blocked, faulty, absent, unverified."""
+    blocked_ms: NotRequired[int]
+    cycle_runs: NotRequired[bool]
+    """The eye is not asked while a cycle runs: the level is what the board told by itself."""
+    width_ms: NotRequired[int | None]
+    pulses: NotRequired[int]
+    """Counted since the stream began."""
+    changes: NotRequired[list[tuple[int, bool]]]
+    """finished: [ms since the stream began, dark?] at each change of level."""
+    over_ms: NotRequired[int]
+
+
+class TestStopped(TypedDict):
+    test_id: str
+    channel: str
+    motor: str
+    """untouched (no cycle of it is open, none will be), stopping, runs_on (the board knows no
+    stop: the turn ends by itself)."""
+
+
 class VendStep(TypedDict):
     """One line of a test vend's stream."""
 
@@ -401,6 +461,16 @@ class VendStep(TypedDict):
     reason: NotRequired[str | None]
     evidence: NotRequired[str]
     drops: NotRequired[int]
+    verdict: NotRequired[str]
+    """outcome: what a technician should look at, a code of `controller.lane_verdict`."""
+    run_ms: NotRequired[int | None]
+    """outcome: how long the motor ran."""
+    measured: NotRequired[str]
+    """Who measured it: `board`, or `host` (between the board's words, by our clock)."""
+    usual: NotRequired[UsualTime | None]
+    peak_ma: NotRequired[int | None]
+    eye: NotRequired[EyeOfCycle | None]
+    """outcome: what the eye did in the cycle; None where the host cannot read it."""
     delivered: NotRequired[int]
     """finished: how many cycles ended so."""
     not_delivered: NotRequired[int]

@@ -19,7 +19,14 @@ from controller.cli.main import VERBS
 from controller.errors import JournalUnwritable, Refused
 from controller.service.server import Service
 from tests.cli.conftest import Ran, Vendctl
-from tests.service.memory_machine import NOON, MemoryMachine, board_view, order_detail, status_view
+from tests.service.memory_machine import (
+    NOON,
+    MemoryMachine,
+    board_view,
+    lane_view,
+    order_detail,
+    status_view,
+)
 
 pytestmark = pytest.mark.system
 
@@ -361,8 +368,9 @@ async def test_p6_a_test_vend_shows_its_steps_and_a_table(
     assert "1/2 moving" in ran.err
     assert "[fa fb 04]" in ran.err
     table = ran.out.splitlines()
-    assert table[0].split() == ["CYCLE", "OUTCOME", "EVIDENCE", "DROPS", "REASON"]
-    assert [line.split()[:2] for line in table[1:]] == [["1", "delivered"], ["2", "delivered"]]
+    assert table[0].split() == ["CYCLE", "OUTCOME", "MOTOR", "DROPS", "REASON"]
+    assert [line.split()[:2] for line in table[1:3]] == [["1", "delivered"], ["2", "delivered"]]
+    assert table[3].split("  ") == ["1,2", "good: it fell; motor 0.8 s, usually 0.8 s"]
 
 
 async def test_a_test_vend_in_json_is_a_step_a_line(
@@ -375,34 +383,148 @@ async def test_a_test_vend_in_json_is_a_step_a_line(
     assert events == ["started", "progress", "progress", "outcome", "finished"]
 
 
-async def test_p6_ctrl_c_says_what_becomes_of_the_cycle_and_no_other_begins(
-    service: Service, machine: MemoryMachine, environment: dict[str, str]
-) -> None:
-    machine.hold.clear()
+async def begun_test_vend(environment: dict[str, str]) -> asyncio.subprocess.Process:
+    """`vendctl test` once its motor is said to move."""
     child = await asyncio.create_subprocess_exec(
         *[sys.executable, "-m", "controller.cli.main", "test", "A20", "--cycles", "3", "--yes"],
         env=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         # A shell's background job ignores Ctrl-C, and so would what the tests start in it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert child.stderr is not None
     async with asyncio.timeout(15):
         await child.stderr.readuntil(b"moving")
+    return child
+
+
+async def test_p6_ctrl_c_stops_the_motor_and_shows_the_outcome(
+    service: Service, machine: MemoryMachine, environment: dict[str, str]
+) -> None:
+    machine.hold.clear()
+    child = await begun_test_vend(environment)
+    child.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(child.communicate(), 15)
+    assert child.returncode == 130
+    assert b"The board is told to stop the motor" in err
+    assert out.splitlines()[1].split()[:2] == [b"1", b"unknown"], "the outcome is shown"
+    assert b"Traceback" not in err
+    assert [act[:2] for act in machine.acts] == [
+        ("cycle_started", "A20"),
+        ("stop_test", "t1"),
+        ("cycle_closed", "A20"),
+    ]
+
+
+async def test_p6_a_second_ctrl_c_leaves_at_once_and_says_what_goes_on(
+    service: Service, machine: MemoryMachine, environment: dict[str, str]
+) -> None:
+    machine.motor = "runs_on"
+    machine.hold.clear()
+    child = await begun_test_vend(environment)
+    assert child.stderr is not None
+    child.send_signal(signal.SIGINT)
+    async with asyncio.timeout(15):
+        await child.stderr.readuntil(b"cannot stop a motor")
     child.send_signal(signal.SIGINT)
     _out, err = await asyncio.wait_for(child.communicate(), 15)
     assert child.returncode == 130
-    assert b"No further cycle begins" in err
-    assert b"Traceback" not in err
-    machine.hold.set()
-    async with asyncio.timeout(5):
-        while machine.vends_open:
-            await asyncio.sleep(0.01)
-    assert [act[:3] for act in machine.acts] == [
-        ("cycle_started", "A20", 1),
-        ("cycle_closed", "A20", 1),
+    assert b"vendctl lane A20" in err
+    assert machine.vends_open == 1, "its cycle is followed by the daemon"
+
+
+async def test_before_it_starts_vendctl_says_where_a_motor_cannot_be_stopped(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    machine.answers["status"] = status_view(boards={"main": board_view(can_stop=False)})
+    for words in (["test", "A20"], ["test", "all"]):
+        ran = await vendctl(*words)
+        assert ran.code == 2, "nobody confirmed"
+        assert "CANNOT STOP A MOTOR" in ran.err
+    assert machine.acts == []
+
+
+async def test_test_all_goes_lane_by_lane_and_ends_with_a_verdict_for_each(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    machine.lane_views = {
+        "A1": lane_view("A1"),
+        "A2": lane_view("A2", stock=0),
+        "A3": lane_view("A3", health="disabled", health_reason="bent"),
+        "A4": lane_view("A4"),
+    }
+    machine.outcome = "not_delivered"
+    ran = await vendctl("test", "all", "a", "--yes")
+    assert ran.code == 1
+    assert [act[1] for act in machine.acts if act[0] == "cycle_started"] == ["A1", "A4"]
+    table = ran.out.splitlines()
+    assert [line.split()[0] for line in table if not line.startswith(" ")] == [
+        "A1",
+        "A2",
+        "A3",
+        "A4",
     ]
+    assert "left out: no stock" in ran.out
+    assert "left out: disabled (bent)" in ran.out
+    assert max(map(len, table)) <= 60
+
+
+async def test_test_all_with_empty_turns_empty_lanes_too(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    machine.lane_views = {"A2": lane_view("A2", stock=0)}
+    ran = await vendctl("test", "all", "--empty", "--yes", "--json")
+    assert ran.code == 0
+    lines = [json.loads(line) for line in ran.out.splitlines()]
+    assert lines[-1] == {"event": "verdicts", "lanes": [{"channel": "A2", "verdict": "good"}]}
+
+
+# --------------------------------------------------------------------------- the eye
+
+EYE = {"event": "eye", "at": 1_790_000_000.0, "cabinet": "A", "board": "main"}
+OVER = {"event": "finished", "at": 1_790_000_002.0, "level": "clear", "over_ms": 2000}
+DARK_ONCE = [[0, False], [900, True], [945, False]]
+
+
+async def test_the_eye_is_shown_with_its_pulses_and_a_plot(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    machine.eye_lines = [
+        {**EYE, "sight": "read", "selftest": "ok", "level": "clear"},
+        {"event": "level", "at": 1_790_000_000.0, "level": "clear", "pulses": 0},
+        {"event": "pulse", "at": 1_790_000_000.945, "width_ms": 45, "pulses": 1},
+        {**OVER, "pulses": 1, "changes": DARK_ONCE},
+    ]
+    ran = await vendctl("eye", "a", "--seconds", "2")
+    assert (ran.code, machine.acts) == (0, [("eye", "A", 2)])
+    assert "self-test: fine" in ran.err
+    assert "pulse at 0.90 s: 45 ms" in ran.out
+    assert ran.out.count("#") in (1, 2), "45 ms of 2 s are one column or touch two"
+    assert max(map(len, ran.out.splitlines())) <= 60
+
+
+@pytest.mark.parametrize(("level", "code"), [("blocked", 1), ("clear", 0)])
+async def test_an_eye_that_stays_dark_is_bad_news(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl, level: str, code: int
+) -> None:
+    machine.eye_lines = [
+        {**EYE, "sight": "read", "selftest": "ok", "level": level},
+        {**OVER, "level": level, "pulses": 0, "changes": [[0, level == "blocked"]]},
+    ]
+    assert (await vendctl("eye", "A")).code == code
+
+
+async def test_an_eye_that_nobody_can_ask_is_said_in_plain_words(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    machine.eye_lines = [
+        {**EYE, "sight": "watched", "selftest": "none", "level": "unverified"},
+        {**OVER, "level": "unverified", "pulses": 0, "changes": []},
+    ]
+    ran = await vendctl("eye", "A")
+    assert ran.code == 0
+    assert "nobody can ask it" in " ".join(ran.err.split())
 
 
 # --------------------------------------------------------------------------- a person at a terminal

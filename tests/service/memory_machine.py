@@ -66,6 +66,7 @@ def board_view(**changed: Any) -> dict[str, Any]:
         "temperature_c": 4.5,
         "quarantined_until_s": None,
         "out_of_service": "",
+        "can_stop": True,
         **changed,
     }
 
@@ -241,6 +242,11 @@ class MemoryMachine:
         self.trace_lines = [trace_note(), *(trace_frame(at) for at in range(2))]
         self.passing: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         """What a followed trace tells further."""
+        self.stop_asked = False
+        self.motor = "stopping"
+        """What `stop_test` says of it; only a motor that stops ends the cycle by that."""
+        self.eye_of_cycle: dict[str, Any] | None = None
+        self.eye_lines: list[dict[str, Any]] = []
         self.outcome = "delivered"
 
     async def _answer(self, name: str) -> Mapping[str, Any]:
@@ -349,6 +355,7 @@ class MemoryMachine:
     ) -> AsyncGenerator[Mapping[str, Any], None]:
         self._lane(channel)
         self.vends_open += 1
+        self.stop_asked = False
         try:
             for cycle in range(1, cycles + 1):
                 head = {"test_id": "t1", "cycle": cycle, "of": cycles, "channel": channel}
@@ -367,7 +374,30 @@ class MemoryMachine:
                     "reason": None if self.outcome == "delivered" else "no_drop",
                     "evidence": "drop_sensor",
                     "drops": int(self.outcome == "delivered"),
+                    "verdict": "good" if self.outcome == "delivered" else "nothing_fell",
+                    "run_ms": 812,
+                    "measured": "board",
+                    "usual": {"median_ms": 800, "spread_ms": 20, "cycles": 12},
+                    "peak_ma": 410,
+                    "eye": self.eye_of_cycle,
                 }
+                if self.stop_asked:
+                    break
             yield {"event": "finished", "test_id": "t1", "of": cycles}
         finally:
             self.vends_open -= 1
+
+    async def stop_test(self, test_id: str, who: str) -> Mapping[str, Any]:
+        if not self.vends_open:
+            raise Refused("unknown_test", f"no test {test_id} runs here: it is over")
+        self.acts.append(("stop_test", test_id, who))
+        self.stop_asked = True
+        if self.motor == "stopping":
+            self.outcome = "unknown"
+            self.hold.set()
+        return {"test_id": test_id, "channel": "A20", "motor": self.motor}
+
+    async def eye(self, name: str, seconds: int) -> AsyncGenerator[Mapping[str, Any], None]:
+        self.acts.append(("eye", name, seconds))
+        for line in self.eye_lines:
+            yield line

@@ -42,13 +42,21 @@ SHAPES = [
     ("POST", "/v1/clock/accept", None, shapes.ClockActed),
     ("POST", "/v1/service/on", None, shapes.ServiceActed),
     ("POST", "/v1/service/off", None, shapes.ServiceActed),
+    ("POST", "/v1/tests/t1/stop", None, shapes.TestStopped),
 ]
 
 
 @pytest.mark.parametrize(("method", "target", "body", "shape"), SHAPES)
 async def test_every_route_answers_its_shape(
-    service: Service, socket_path: Path, method: str, target: str, body: object, shape: type
+    service: Service,
+    machine: MemoryMachine,
+    socket_path: Path,
+    method: str,
+    target: str,
+    body: object,
+    shape: type,
 ) -> None:
+    machine.vends_open = 1  # a test to stop
     status, answer = await (
         get(socket_path, target) if method == "GET" else post(socket_path, target, body)
     )

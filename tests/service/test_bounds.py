@@ -109,23 +109,37 @@ async def test_p6_a_test_vend_is_told_step_by_step(
     assert machine.vends_open == 0
 
 
-async def test_p6_a_technician_who_leaves_stops_nothing_in_mid_cycle(
+async def test_p6_the_motor_of_a_technician_who_leaves_is_stopped_where_the_board_can(
     service: Service, machine: MemoryMachine, socket_path: Path
 ) -> None:
-    """The running cycle is followed to its end; the second one never begins."""
     machine.hold.clear()
     _reader, writer = await asyncio.open_unix_connection(str(socket_path))
     writer.write(TEST_VEND)
     await asyncio.wait_for(machine.started.wait(), 5)
     writer.close()
-    await until(lambda: service.door.connections == 0)
+    await until(lambda: machine.vends_open == 0)
+    assert [act[:2] for act in machine.acts] == [
+        ("cycle_started", "A20"),
+        ("stop_test", "t1"),
+        ("cycle_closed", "A20"),
+    ]
+
+
+async def test_p6_a_technician_who_leaves_ends_no_cycle_that_cannot_be_stopped(
+    service: Service, machine: MemoryMachine, socket_path: Path
+) -> None:
+    """The running cycle is followed to its end; the second one never begins."""
+    machine.motor = "runs_on"
+    machine.hold.clear()
+    _reader, writer = await asyncio.open_unix_connection(str(socket_path))
+    writer.write(TEST_VEND)
+    await asyncio.wait_for(machine.started.wait(), 5)
+    writer.close()
+    await until(lambda: machine.stop_asked)
     assert machine.vends_open == 1, "still followed with nobody listening"
     machine.hold.set()
     await until(lambda: machine.vends_open == 0)
-    assert [act[:3] for act in machine.acts] == [
-        ("cycle_started", "A20", 1),
-        ("cycle_closed", "A20", 1),
-    ]
+    assert [act[0] for act in machine.acts] == ["cycle_started", "stop_test", "cycle_closed"]
     assert service.streams == set()
 
 

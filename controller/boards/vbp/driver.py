@@ -69,6 +69,7 @@ from controller.dispensing.interfaces import (
     CycleEvent,
     DriveOrder,
     Ended,
+    EyeChanged,
     EyeReading,
     Ticket,
 )
@@ -249,8 +250,16 @@ class VbpBoard:
             with contextlib.suppress(BoardOffline):
                 await self._release_all(session)
 
-    async def read_eye(self) -> EyeReading:
-        return eye_reading(await self._ask(ReadEye(), ReadEyeAnswer))
+    async def read_eye(self, *, selftest: bool = False) -> EyeReading:
+        """*Not now* is no restart here: a board may keep its eye to itself while a cycle runs.
+        STATUS, which is always served, tells the two apart."""
+        session = self._live()
+        try:
+            return eye_reading(await session.link.ask(ReadEye(int(selftest)), ReadEyeAnswer))
+        except NotServed as refused:
+            if refused.code == ErrorCode.NOT_NOW:
+                await session.refresh()
+            raise BoardOffline(f"{self.name}: {refused}") from refused
 
     async def stop(self, cycle_id: int) -> None:
         await self._ask(Stop(cycle_id), StopAnswer)
@@ -403,6 +412,8 @@ class VbpBoard:
             detail = {"cycle_id": event.cycle_id, "after_ms": event.after_ms, "in_record": True}
             notice = BoardNote("late_drop", detail)
         if notice is not None and key not in self._known_events:
+            if isinstance(notice, EyeChanged):
+                session.eye = notice.level  # sooner than the next STATUS tells it
             await desk.notice(notice, key)
             remember(self._known_events, key)
 

@@ -14,6 +14,8 @@ from controller.dispensing.interfaces import (
     Notice,
 )
 
+SELFTESTS: dict[int, str] = {SelfTest.OK: "ok", SelfTest.FAULT: "fault"}
+
 
 def notice_of(event: Event) -> Notice | None:
     """None for what needs no journal: a finished cycle, whose record stays on the board until
@@ -43,4 +45,5 @@ def eye_reading(answer: ReadEyeAnswer) -> EyeReading:
         absent=bool(answer.eye & Eye.ABSENT),
         blocked_ms=answer.blocked_ms,
         pulses=answer.pulses,
+        selftest=SELFTESTS.get(answer.selftest, "not_run"),
     )

@@ -218,7 +218,7 @@ class XyBoard:
     async def release(self, cycle_id: int) -> None:
         """The board keeps nothing."""
 
-    async def read_eye(self) -> EyeReading:
+    async def read_eye(self, *, selftest: bool = False) -> EyeReading:  # noqa: ARG002  the interface's
         raise BoardRefused(f"{self.name}: an XY board does not let its host read the eye")
 
     async def stop(self, cycle_id: int) -> None:  # noqa: ARG002  the interface's
