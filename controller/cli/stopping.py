@@ -20,6 +20,9 @@ from controller.cli.client import Daemon, path
 from controller.cli.exits import Trouble
 from controller.cli.words import later, say
 
+ANSWER_S = 2.0
+"""The outcome is here: the answer to the stop, which is older, can be only a moment behind."""
+
 TOLD = {
     "untouched": later("Its motor was not touched. No further cycle begins."),
     "stopping": later(
@@ -42,6 +45,7 @@ class Stop:
     running: str = ""
     """The test_id of the vend that is followed now."""
     told: str = ""
+    asking: threading.Thread | None = None
 
     def pressed(self, _signal: int, _frame: FrameType | None) -> None:
         if self.wanted:
@@ -60,7 +64,10 @@ class Stop:
         if self.running and self.told != self.running:
             self.told = self.running
             within = contextvars.copy_context()  # the language
-            threading.Thread(target=within.run, args=(self._ask, self.told), daemon=True).start()
+            self.asking = threading.Thread(
+                target=within.run, args=(self._ask, self.told), daemon=True
+            )
+            self.asking.start()
 
     def _ask(self, test_id: str) -> None:
         try:
@@ -83,5 +90,7 @@ def stoppable(daemon: Daemon) -> Iterator[Stop]:
     signal.signal(signal.SIGINT, stop.pressed)
     try:
         yield stop
+        if stop.asking is not None:
+            stop.asking.join(ANSWER_S)  # what the daemon answered is said before we leave
     finally:
         signal.signal(signal.SIGINT, was)

@@ -92,7 +92,8 @@ def test_a_slow_motor_is_told_from_the_lanes_own_history(make_site: SiteMaker) -
     wait_for(lambda: site.daemon.ctl("status")["boards"]["main"]["up"], "the board is back")
     late = outcome(site, "A1")
     assert late["usual"]["cycles"] == 5
-    assert 250 < late["usual"]["median_ms"] < 350 < 600 < late["run_ms"]
+    assert 250 < late["usual"]["median_ms"] < 350
+    assert late["run_ms"] > 600
     assert (late["outcome"], late["verdict"]) == ("delivered", "slow_motor")
 
 
