@@ -26,7 +26,10 @@ from tests.fuzz.files import folder
 from tests.fuzz.texts import edited
 from tests.service.memory_machine import MemoryMachine
 
-PATHS = tuple(route.path.format(order_id="1111111", channel="A20", name="main") for route in ROUTES)
+PATHS = tuple(
+    route.path.format(order_id="1111111", channel="A20", name="main", test_id="t1")
+    for route in ROUTES
+)
 NAMES = (b"channel", b"stock", b"cycles", b"cabinet", b"reason", b"limit", b"order_id", b"x")
 BODY = [(b"stock", b"3"), (b"cycles", b"2"), (b"reason", b'"why"'), (b"cabinet", b'"A"')]
 HEADS = (
