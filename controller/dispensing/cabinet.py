@@ -321,6 +321,7 @@ class CabinetWorker:
                 lane=order.lane,
                 ticket=ticket,
                 cycle_timeout_s=order.cycle_timeout_s,
+                who=job.test.who if job.test else "",
             )
         )
         log.info(

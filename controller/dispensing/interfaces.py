@@ -419,6 +419,10 @@ class Cancellation:
     key: OrderKey
     trade_id: str
     issued_at: int
+    who: str = ""
+    """The person at the machine who asks; empty: the platform."""
+    reason: str = ""
+    """Why, in that person's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +436,8 @@ class CycleIntent:
     lane: int
     ticket: Ticket
     cycle_timeout_s: float
+    who: str = ""
+    """Whose test vend it is; empty for a customer's unit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,16 @@ class Table:
     partial: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the check is: in table number `table_no` of `tables`; `rows` of it were read."""
+
+    table: str
+    table_no: int
+    tables: int
+    rows: int
+
+
 @cache
 def tables() -> tuple[Table, ...]:
     """Of the newest schema: a start takes no journal of another, word for word."""
@@ -135,19 +145,22 @@ def _same(table: Table, columns: tuple[str, ...]) -> str:
     return " AND ".join(f"i.{column} IS t.{column}" for column in (*columns, *table.key))
 
 
-def steps(connection: sqlite3.Connection) -> Iterator[None]:
+def steps(connection: sqlite3.Connection) -> Iterator[Place]:
     """The whole check; each step is one bounded slice. Raises JournalDamaged."""
-    for table in tables():
+    found = tables()
+    for table_no, table in enumerate(found, start=1):
+        rows = 0
         if is_small(connection, table):
             check_small(connection, table)
-            yield
+            yield Place(table.name, table_no, len(found), rows)
             continue
         for index in table.partial:
             check_partial(connection, table, index)
-            yield
+            yield Place(table.name, table_no, len(found), rows)
         after: tuple[object, ...] | None = None
         while True:
             after = check_slice(connection, table, after)
-            yield
+            rows += SLICE_ROWS if after is not None else 0
+            yield Place(table.name, table_no, len(found), rows)
             if after is None:
                 break

@@ -25,6 +25,7 @@ from controller.journal import findings, lanes, service_mode, units
 from controller.journal.boards import high_half, raise_high_half
 from controller.journal.events import raise_event
 from controller.journal.transaction import Transaction, storable, to_json
+from controller.journal.undo_tests import note_test
 from controller.model import (
     Finding,
     OrderKey,
@@ -134,6 +135,8 @@ def open_cycle(tx: Transaction, intent: CycleIntent) -> OpenCycle:
         intent.channel, intent.board, intent.lane, tx.boot, to_json(dict(intent.ticket)),
         intent.cycle_timeout_s, tx.at,
     )  # fmt: skip
+    if intent.test_id is not None and intent.who:
+        note_test(tx, intent.channel, intent.test_id, intent.who)
     return OpenCycle(
         cycle_id=high * LOW + n,
         unit=intent.unit,

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,6 @@ from controller.dispensing.interfaces import (
 from controller.errors import JournalUnwritable, Refused
 from controller.journal import (
     boards,
-    check,
     cycles,
     events,
     lanes,
@@ -52,17 +50,16 @@ from controller.journal import (
     outbox,
     queries,
     requests,
-    retention,
     service_mode,
     technician,
     units,
 )
-from controller.journal.core import Core
 from controller.journal.files import Files, for_people, make_folder, take_lock
 from controller.journal.limits import Bucket, Pause
 from controller.journal.opening import Found, Opening, find_or_create
 from controller.journal.reserve import RESERVE_BYTES, Reserve
 from controller.journal.transaction import Transaction, storable
+from controller.journal.visits import Visits
 from controller.model import (
     Cabinet,
     Code,
@@ -83,12 +80,6 @@ REJECTIONS_AT_ONCE = 100
 REJECTIONS_PER_S = 2.0
 """Stored beyond that: some 170,000 a day at worst, of which `retention` keeps a bounded number.
 What comes faster is answered past the journal."""
-
-CHECK_PAUSE_S = 0.05
-"""Between two slices of the background check: it takes at most a tenth of the database's time."""
-PRUNE_PAUSE_S = 0.05
-
-DAY_S = 86_400
 
 
 def open_journal(
@@ -135,7 +126,7 @@ def open_journal(
         raise
 
 
-class Journal(Core):
+class Journal(Visits):
     """See the module. Made by `open_journal` only."""
 
     def __init__(self, found: Found, files: Files, lock: int, **settings: Any) -> None:
@@ -261,7 +252,7 @@ class Journal(Core):
 
     async def cancel(self, cancellation: Cancellation) -> tuple[Code, tuple[UnitRef, ...]]:
         key = OrderKey(cancellation.key.order_id, storable(cancellation.key.delivery_id))
-        asked = Cancellation(key, storable(cancellation.trade_id), cancellation.issued_at)
+        asked = replace(cancellation, key=key, trade_id=storable(cancellation.trade_id))
         again = self._replays.over(("cancel", key, asked.issued_at), self._clock.monotonic())
         return await self._write(lambda tx: orders.cancel(tx, asked, arm_again=again))
 
@@ -345,36 +336,6 @@ class Journal(Core):
     async def service_off(self, who: str, why: str) -> None:
         await self._write(lambda tx: service_mode.turn_off(tx, who, why))
 
-    # ------------------------------------------------------------------ upkeep
-
-    async def background_check(self) -> None:
-        """Look through the whole file in slices. Raises JournalDamaged; the flag is then set."""
-        walk: Any = None
-
-        def step(connection: sqlite3.Connection) -> bool:
-            nonlocal walk
-            if walk is None:
-                walk = check.steps(connection)
-            return next(walk, self) is None
-
-        while await self._store.read(step):
-            await self._clock.sleep(CHECK_PAUSE_S)
-
-    async def prune(self) -> int:
-        """Remove details older than the retention, slice by slice; how many rows went.
-
-        Nothing while the clock is not believed: age cannot be judged.
-        """
-        if not self.believed:
-            return 0
-        cutoff = self._clock.wall() - self._retention_days * DAY_S
-        gone = 0
-        for prune_slice in retention.STEPS:
-            while removed := await self._write(partial(_pruned, prune_slice, cutoff)):
-                gone += removed
-                await self._clock.sleep(PRUNE_PAUSE_S)
-        return gone
-
     # ------------------------------------------------------------------ questions
 
     async def order_book(self, key: OrderKey) -> OrderBook | None:
@@ -413,10 +374,6 @@ class Journal(Core):
     async def messages_since(self, after: tuple[int, int], limit: int) -> list[queries.Message]:
         """All stored messages behind (journal, seq), in the order of that pair."""
         return await self._read(lambda tx: queries.messages_since(tx, after, limit))
-
-
-def _pruned(step: Callable[[Transaction, float], int], cutoff: float, tx: Transaction) -> int:
-    return step(tx, cutoff)
 
 
 if TYPE_CHECKING:

@@ -20,8 +20,10 @@ from controller.dispensing.interfaces import (
     Standing,
     UnitJob,
 )
+from controller.errors import Refused
 from controller.journal import lanes, service_mode, units
 from controller.journal.outbox import arm, arm_order, enqueue
+from controller.journal.technician import note
 from controller.journal.transaction import Transaction, storable
 from controller.model import (
     Code,
@@ -216,7 +218,13 @@ def cancel(
     tx: Transaction, asked: Cancellation, *, arm_again: bool = True
 ) -> tuple[Code, tuple[UnitRef, ...]]:
     """End the waiting units and answer. The same cancel again gets the same answer,
-    sent again when `arm_again`."""
+    sent again when `arm_again`.
+
+    A person's cancel is answered to the platform as well, has its row in `audit`, and leaves
+    no tombstone: a mistyped number must not bar an order. Refused: unknown_order.
+    """
+    if asked.who:
+        return _cancel_here(tx, asked)
     told = _answers(tx, asked.key, "cancel", asked.issued_at, asked.trade_id)
     if told:
         if arm_again:
@@ -229,16 +237,38 @@ def cancel(
         facts = _nothing(asked, OrderStatus.REJECTED, Code.CONFLICT, Executed.UNKNOWN, tx.at)
         _tell(tx, "cancel", asked.issued_at, facts)
         return Code.CONFLICT, ()
+    code, ended, facts, row = _end_and_tell(tx, known)
+    _remember(tx, "cancel", asked.issued_at, facts, row)
+    return code, ended
+
+
+def _cancel_here(tx: Transaction, asked: Cancellation) -> tuple[Code, tuple[UnitRef, ...]]:
+    known = units.order_by_key(tx, asked.key)
+    if known is None:
+        raise Refused("unknown_order", f"no order {asked.key} was ever accepted here")
+    code, ended, _, _ = _end_and_tell(tx, known)
+    detail = {
+        "code": code.value,
+        "units": [unit.number for unit in ended],
+        "reason": storable(asked.reason),
+    }
+    note(tx, asked.who, "order_cancel", str(asked.key), detail)
+    return code, ended
+
+
+def _end_and_tell(
+    tx: Transaction, known: sqlite3.Row
+) -> tuple[Code, tuple[UnitRef, ...], OrderFacts, int]:
+    """Code, ended units, and the answer with its row of the outbox."""
     ended = _end_waiting(tx, known)
     code = Code.OK if ended or _all_cancelled(tx, known["id"]) else Code.TOO_LATE
     order = units.order_by_row(tx, known["id"])
     done = units.executed(tx, order)
     facts = units.order_facts(order, OrderStatus.CANCELLED, done, tx.at, code=code.value)
     row = enqueue(tx, "order", known["id"], partial(tx.announcer.order, facts))
-    _remember(tx, "cancel", asked.issued_at, facts, row)
     if ended and order["finished_at"] is not None:
         units.tell_order(tx, known["id"], OrderStatus.FINISHED)
-    return code, ended
+    return code, ended, facts, row
 
 
 def _end_waiting(tx: Transaction, order: sqlite3.Row) -> tuple[UnitRef, ...]:

@@ -8,6 +8,7 @@ rows again: the same bytes, the same seq (P8).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from controller.dispensing.interfaces import OutboxRow
 from controller.journal.transaction import Transaction
@@ -65,6 +66,29 @@ def sent(tx: Transaction, rows: Sequence[OutboxRow]) -> None:
                 "UPDATE outbox SET sent_at = ? WHERE row = ? AND topic = ?",
                 tx.at, row.row, row.topic,
             )  # fmt: skip
+
+
+def backlog(tx: Transaction) -> list[dict[str, Any]]:
+    """Per topic: how many rows the broker does not have, and the oldest of them."""
+    counts = waiting(tx)
+    found = []
+    for topic in TOPICS:
+        if topic == "event":
+            oldest_row = tx.one(
+                "SELECT event_seq AS seq, at FROM events WHERE sent_at IS NULL AND lost = 0"
+                " ORDER BY event_seq LIMIT 1"
+            )
+        else:
+            oldest_row = tx.one(
+                "SELECT seq, at FROM outbox WHERE topic = ? AND sent_at IS NULL"
+                " ORDER BY row LIMIT 1",
+                topic,
+            )
+        oldest_told = {"oldest_seq": None, "oldest_at": None}
+        if oldest_row is not None:
+            oldest_told = {"oldest_seq": oldest_row["seq"], "oldest_at": oldest_row["at"]}
+        found.append({"topic": topic, "count": counts[topic], **oldest_told})
+    return found
 
 
 def waiting(tx: Transaction) -> dict[str, int]:

@@ -13,14 +13,19 @@ from controller.journal import cycles, findings
 from controller.journal import lanes as lane_rows
 from controller.journal.outbox import waiting
 from controller.journal.transaction import Transaction
-from controller.journal.units import executed, order_by_key
-from controller.model import OrderKey, OrderStatus
+from controller.journal.units import executed, order_by_key, unit_by_ref
+from controller.model import OrderKey, OrderStatus, UnitRef
 
 PAGE = 500
 """Most rows of one answer."""
 
 ANSWERS_TOLD = 3
 """Of a command that was never accepted: the newest are what somebody asks for."""
+
+
+def channel_of(tx: Transaction, ref: UnitRef) -> str:
+    """The lane of a unit, as the result says it."""
+    return str(unit_by_ref(tx, ref)[1]["channel"])
 
 
 def _summary(tx: Transaction, order: sqlite3.Row) -> dict[str, Any]:

@@ -132,3 +132,75 @@ STEPS: tuple[Callable[[Transaction, float], int], ...] = (
     prune_audit,
 )
 """Each removes at most one slice and says how many rows that were; 0 means nothing is left."""
+
+
+# ------------------------------------------------------------------ what they would remove
+
+
+def count_orders(tx: Transaction, cutoff: float) -> int:
+    return int(tx.all(f"SELECT COUNT(*) FROM ({OLD_ORDERS})", cutoff, -1)[0][0])  # noqa: S608 - ours
+
+
+def count_leavings(tx: Transaction, cutoff: float) -> int:
+    return int(
+        tx.all(
+            "SELECT COUNT(*) FROM outbox JOIN orders ON orders.id = outbox.order_row"
+            " WHERE outbox.at < ? AND orders.pruned = 1 AND outbox.sent_at IS NOT NULL",
+            cutoff,
+        )[0][0]
+    )
+
+
+def count_tests(tx: Transaction, cutoff: float) -> int:
+    return int(
+        tx.all(
+            "SELECT COUNT(*) FROM cycles INDEXED BY cycles_tests WHERE test_id IS NOT NULL"  # noqa: S608 - ours
+            f" AND {NEWEST_OF_BOARD} AND closed_at < ? AND quarantined = 0",
+            cutoff,
+        )[0][0]
+    )
+
+
+def count_answers(tx: Transaction, cutoff: float) -> int:
+    over = max(0, _count(tx, "answers") - KEPT_ANSWERS)
+    return int(
+        tx.all(
+            "SELECT COUNT(*) FROM answers LEFT JOIN outbox ON outbox.row = answers.outbox_row"
+            " WHERE (outbox.row IS NULL OR outbox.sent_at IS NOT NULL)"
+            " AND ((answers.at < ?1 AND NOT answers.issued_at BETWEEN ?1 AND ?2) OR outbox_row <"
+            " coalesce((SELECT outbox_row FROM answers ORDER BY outbox_row LIMIT 1 OFFSET ?3), 0))",
+            cutoff, tx.at, over,
+        )[0][0]
+    )  # fmt: skip
+
+
+def count_events(tx: Transaction, cutoff: float) -> int:
+    return int(
+        tx.all(
+            "SELECT COUNT(*) FROM events WHERE (at < ? OR event_seq <= ?)"
+            " AND (sent_at IS NOT NULL OR lost = 1)",
+            cutoff, tx.counters.event_seq - KEPT_EVENTS,
+        )[0][0]
+    )  # fmt: skip
+
+
+def count_audit(tx: Transaction, cutoff: float) -> int:
+    return int(
+        tx.all(
+            "SELECT COUNT(*) FROM audit WHERE at < ? OR id <= (SELECT MAX(id) FROM audit) - ?",
+            cutoff,
+            KEPT_AUDIT,
+        )[0][0]
+    )
+
+
+COUNTS: dict[str, Callable[[Transaction, float], int]] = {
+    "orders": count_orders,
+    "leavings": count_leavings,
+    "tests": count_tests,
+    "answers": count_answers,
+    "events": count_events,
+    "audit": count_audit,
+}
+"""Kind -> how many the step `prune_<kind>` would remove now, at most: it stops where the oldest
+that is left must stay. An order counts as one, whatever hangs on it."""

@@ -16,6 +16,7 @@ virtual time a thread would not keep pace with.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import sqlite3
@@ -29,6 +30,7 @@ from controller.errors import (
     JournalError,
     JournalUncertain,
     JournalUnwritable,
+    Refused,
 )
 
 T = TypeVar("T")
@@ -41,6 +43,10 @@ BUSY_TIMEOUT_MS = 2_000
 
 WAL_LIMIT_BYTES = 4 * 1024 * 1024
 """The log is cut back to this after a checkpoint; SQLite checkpoints at 1,000 pages = 4 MiB."""
+
+COPY_PAGES = 64
+"""Of 4 KiB, in one slice of a copy: as long as a commit on a slow card, so that no customer waits
+for it longer than for another customer."""
 
 UNWRITABLE = frozenset(
     {
@@ -185,6 +191,42 @@ class Store:
     async def read(self, job: Job[T]) -> T:
         """A job that only reads: no transaction is needed on the only connection."""
         return await self._submit(lambda: self._guarded(job), lambda _: None)
+
+    async def copy(self, target: Path) -> None:
+        """A consistent copy of the whole database into a new file, in slices: what is submitted
+        meanwhile is done between two of them, and is in the copy as well.
+
+        Refused (`no_copy`) where the copy cannot be written or the daemon stops.
+        """
+
+        def between(_status: int, _left: int, _pages: int) -> None:
+            if self._closed:
+                raise Refused("no_copy", "the daemon is stopping: no backup was made")
+            self._serve_submitted()
+
+        def copied(connection: sqlite3.Connection) -> None:
+            with contextlib.closing(sqlite3.connect(target, isolation_level=None)) as made:
+                try:
+                    connection.backup(made, pages=COPY_PAGES, progress=between)
+                    made.execute("PRAGMA journal_mode = DELETE")  # one file, whole by itself
+                except sqlite3.Error as error:
+                    if primary_code(error) in DAMAGED:
+                        raise
+                    raise Refused("no_copy", f"{target} cannot be written ({error})") from error
+
+        await self.read(copied)
+
+    def _serve_submitted(self) -> None:
+        """In the database's thread, between two slices of a copy."""
+        while not self._closed:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            if job is None:
+                self._jobs.put(None)
+                return
+            job()
 
     def run_now(self, job: Job[T]) -> T:
         """`run` in the caller's thread: only while nothing was submitted yet (start-up)."""

@@ -69,6 +69,12 @@ def more_dropped(tally: Tally, items: int, *, counted: bool) -> Tally:
     return _delivered(tally, items)
 
 
+def put_back(tally: Tally, items: int) -> Tally:
+    """Items that a test vend dropped lie in the lane again. Never more than are gone."""
+    items = min(items, tally.gone)
+    return replace(tally, stock=tally.stock + items, gone=tally.gone - items)
+
+
 def recounted(tally: Tally, stock: int) -> Tally:
     """A person says what lies in the lane: nothing is uncertain any more.
 

@@ -24,7 +24,7 @@ def note(tx: Transaction, who: str, action: str, target: str, detail: Mapping[st
     tx.acted = True
 
 
-def _refuse_while_running(tx: Transaction, channel: str) -> None:
+def refuse_while_running(tx: Transaction, channel: str) -> None:
     running = tx.one(
         "SELECT 1 FROM cycles INDEXED BY cycles_open WHERE channel = ? AND closed_at IS NULL",
         channel,
@@ -35,7 +35,7 @@ def _refuse_while_running(tx: Transaction, channel: str) -> None:
 
 def _count(tx: Transaction, channel: str, stock: int) -> None:
     row = lanes.find(tx, channel)
-    _refuse_while_running(tx, channel)
+    refuse_while_running(tx, channel)
     if not 0 <= stock <= row["capacity"]:
         raise Refused(
             "over_capacity",
