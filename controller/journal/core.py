@@ -20,7 +20,7 @@ from controller.journal.files import Files, sync_folder, write_births
 from controller.journal.opening import Found, Opening, last_stop
 from controller.journal.reserve import Reserve
 from controller.journal.store import Store
-from controller.journal.transaction import Transaction, storable
+from controller.journal.transaction import RESTORED, Transaction, storable
 
 T = TypeVar("T")
 
@@ -102,12 +102,17 @@ class Core:
     def _note_start(self, tx: Transaction, found: Found, stop: str) -> None:
         tx.set(clean=0, boot=self._boot)
         birth = tx.counters.birth
+        older = max(self._births, default=None)
         if birth is not None and birth < max(self._births, default=0):
             self._begin_anew(tx, "marker", believed=self.believed)
         elif birth is not None and birth not in self._births:
             self._mark(birth)
         if self.believed:
             self._take_birth(tx)
+        if found.counters.boot == RESTORED:  # what else that means stands in the file: `restoring`
+            detail = {"reason": RESTORED, "was": older, "is": tx.counters.birth}
+            events.raise_event(tx, "journal_restored", detail)
+            log.critical("journal_restored", extra={"fields": detail})
         if not found.first:
             rebooted = found.counters.boot not in ("", self._boot)
             events.raise_event(tx, "restart", {"last_stop": stop, "rebooted": rebooted})

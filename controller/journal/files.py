@@ -5,6 +5,8 @@ journal.marker       JSON: that there was a journal here, and its births (P13)
 journal.damaged      flag: damage was found; the next start sets the journal aside
 journal.reserve      disk space put by (P12)
 journal.new          a journal in the making; removed at start
+journal.copy         a backup in the making; removed by the next one
+journal.restore      a backup being put back; removed by the next restore
 journal-<time>.db    one that was set aside; ours to keep, never to delete
 lock                 held by the running daemon; holds its pid
 last_stop            JSON: why systemd says that the daemon stopped

@@ -22,6 +22,10 @@ DETAIL_LIMIT = 8_192
 """Longest JSON of an event's detail: a board's record with its raw bytes is under 1 KiB."""
 
 
+RESTORED = "restored"
+"""In place of the boot id: `journal restore` put this file here, and the next start must know."""
+
+
 class Counters(NamedTuple):
     """The row of table `journal`. `birth` and `bound` are Unix seconds, None before belief."""
 
