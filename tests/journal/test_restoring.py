@@ -92,10 +92,20 @@ async def test_a_copy_that_finds_no_room_or_a_stop_leaves_the_journal_whole(
         await journal.copy("anna")
     assert refused.value.code == "no_room"
     monkeypatch.undo()
+    serve = store.Store._serve_submitted
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold_the_copy(self: store.Store) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        until = time.monotonic() + 10
+        while not self._closed and time.monotonic() < until:
+            serve(self)
+
     monkeypatch.setattr(store, "COPY_PAGES", 1)
+    monkeypatch.setattr(store.Store, "_serve_submitted", hold_the_copy)
     copying = asyncio.create_task(journal.copy("anna"))
-    while not (bench.folder / "journal.copy").exists():
-        await asyncio.sleep(0)
+    await begun.wait()
     await journal.close()
     with pytest.raises(Refused, match="stopping"):
         await copying
