@@ -29,6 +29,7 @@ from controller.dispensing.station import Rules
 from controller.errors import (
     ConfigError,
     ControllerError,
+    JournalDamaged,
     JournalError,
     JournalUnwritable,
     StateDirInUse,
@@ -281,6 +282,7 @@ class Daemon:
             {table.name: table.port for table in settings.boards},
             self.service_mode,
             self.tracing,
+            lambda: self.uplink,
         )
         self.uplink = Uplink(
             mqtt_settings(settings),
@@ -424,7 +426,11 @@ class Daemon:
                 log.error("journal_not_checked", extra={"fields": {"error": str(trouble)}})  # noqa: TRY400
                 await self._clock.sleep(CHECK_AGAIN_S)
             else:
-                return
+                break
+        await self._journal.damage_found.wait()
+        raise JournalDamaged(
+            "a check by a technician found damage; see `journal_check` before this"
+        )
 
     async def _prune(self) -> None:
         while True:

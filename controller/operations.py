@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from controller import __version__
+from controller.books import Books
 from controller.dispensing.dispenser import Dispenser
 from controller.dispensing.interfaces import Clock, LaneState
 from controller.dispensing.job import TestVend
@@ -30,6 +31,7 @@ from controller.service_mode import ServiceSwitch
 from controller.test_outcome import outcome_step
 from controller.tracing import Tracing
 from controller.uplink.requests import StoredMessage
+from controller.uplink.uplink import Uplink
 from controller.view import View
 
 WAITING_S = 0.5
@@ -43,7 +45,7 @@ HISTORY = 20
 """Newest cycles of a lane that are shown: a lane's trouble shows in its last few."""
 
 
-class Operations:
+class Operations(Books):
     def __init__(
         self,
         machine_no: str,
@@ -56,6 +58,7 @@ class Operations:
         ports: Mapping[str, str],
         service_mode: ServiceSwitch,
         tracing: Tracing,
+        uplink: Callable[[], Uplink],
     ) -> None:
         """`ports`: board -> the configured port, for `link`."""
         self._machine_no = machine_no
@@ -69,6 +72,7 @@ class Operations:
         self._service_mode = service_mode
         self._eyes_watched = 0
         self._tracing = tracing
+        self._uplink = uplink
 
     # ------------------------------------------------------------------ reading
 

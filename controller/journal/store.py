@@ -223,8 +223,11 @@ class Store:
                 job = self._jobs.get_nowait()
             except queue.Empty:
                 return
-            if job is None:
-                self._jobs.put(None)
+            if job is None or self._closed:
+                # The stop came between the two lines above: its jobs are for after the copy.
+                rest = [job, *(() if job is None else iter(self._jobs.get, None))]
+                for waiting in [*(each for each in rest if each is not None), None]:
+                    self._jobs.put(waiting)
                 return
             job()
 

@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol
 
+from controller.service.books import Books
 
-class Machine(Protocol):
+
+class Machine(Books, Protocol):
     """The daemon, as a technician sees it."""
 
     # ------------------------------------------------------------------ reading

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 from pydantic import (
@@ -117,6 +117,22 @@ class NamedReasoned(Named):
     reason: Reason = ""
 
 
+class StockUndoTest(Asked):
+    channel: Channel | None = None
+
+
+class OrderActed(Asked):
+    order_id: OrderId
+    delivery_id: Annotated[str, StringConstraints(max_length=32)] = ""
+    reason: Reason = ""
+
+
+class UnitResolved(OrderActed):
+    unit: Annotated[int, BeforeValidator(_whole_number), Field(ge=1, lt=2**31)]
+    outcome: Literal["delivered", "not_delivered"]
+    revision: Annotated[int, Field(ge=0, lt=2**31)]
+
+
 class LaneTest(LaneAsked):
     cycles: Annotated[int, Field(ge=1, le=TEST_CYCLES)] = 1
 
@@ -167,6 +183,10 @@ def _acts(path: str, asked: type[Asked], answer: Answers) -> Route:
     return Route("POST", path, Right.ACT, asked, answer)
 
 
+def _follows(path: str, asked: type[Asked], stream: Streams) -> Route:
+    return Route("POST", path, Right.ACT, asked, stream=stream)
+
+
 ROUTES: tuple[Route, ...] = (
     _reads("/v1/status", Nothing, lambda m, _q, _w: m.status()),
     _reads("/v1/orders", OrdersAsked, lambda m, q, _w: m.orders(q.limit, q.before)),
@@ -201,6 +221,21 @@ ROUTES: tuple[Route, ...] = (
         StockSet,
         lambda m, q, who: m.stock_set(q.channel, q.stock, who),
     ),
+    _acts(
+        "/v1/stock/undo-test", StockUndoTest, lambda m, q, who: m.stock_undo_test(q.channel, who)
+    ),
+    _acts(
+        "/v1/orders/{order_id}/cancel",
+        OrderActed,
+        lambda m, q, who: m.order_cancel(q.order_id, q.delivery_id, q.reason, who),
+    ),
+    _acts(
+        "/v1/orders/{order_id}/units/{unit}/resolve",
+        UnitResolved,
+        lambda m, q, who: m.resolve(
+            q.order_id, q.delivery_id, q.unit, q.outcome, q.revision, q.reason, who
+        ),
+    ),
     _acts("/v1/stock/fill", StockFill, lambda m, q, who: m.stock_fill(q.cabinet, who)),
     _acts(
         "/v1/cabinets/{name}/stop",
@@ -212,6 +247,11 @@ ROUTES: tuple[Route, ...] = (
     _acts("/v1/clock/accept", Nothing, lambda m, _q, who: m.clock_accept(who)),
     _acts("/v1/service/on", Nothing, lambda m, _q, who: m.service_on(who)),
     _acts("/v1/service/off", Nothing, lambda m, _q, who: m.service_off(who)),
+    _reads("/v1/outbox", Nothing, lambda m, _q, _w: m.outbox()),
+    _follows("/v1/journal/check", Nothing, lambda m, _q, who: m.journal_check(who)),
+    _follows("/v1/journal/backup", Nothing, lambda m, _q, who: m.journal_backup(who)),
+    _reads("/v1/journal/prune", Nothing, lambda m, _q, _w: m.journal_would_prune()),
+    _follows("/v1/journal/prune", Nothing, lambda m, _q, who: m.journal_prune(who)),
     Route(
         "POST",
         "/v1/lanes/{channel}/test",

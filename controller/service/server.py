@@ -61,6 +61,7 @@ IN_A_CYCLE = {"started", "progress"}
 
 STATUS_OF_REFUSAL: Mapping[str, HTTPStatus] = {
     "unknown_order": HTTPStatus.NOT_FOUND,
+    "unknown_unit": HTTPStatus.NOT_FOUND,
     "unknown_channel": HTTPStatus.NOT_FOUND,
     "unknown_cabinet": HTTPStatus.NOT_FOUND,
     "unknown_board": HTTPStatus.NOT_FOUND,
@@ -169,7 +170,9 @@ class Service:
         if len(self.streams) >= MAX_STREAMS:
             await steps.aclose()
             raise Rejected(
-                HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many test vends run: wait for them"
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "busy",
+                "too many test vends or checks run: wait for them",
             )
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in a task
@@ -193,7 +196,8 @@ class Service:
             listening = listening and await _writes(response.write(line(step)))
             left = self.closing or not _there(request, listening)
             if left and step.get("event") not in IN_A_CYCLE:
-                logger.info("test_vend_left", extra={"fields": {"path": request.path[:200]}})
+                what = "test_vend_left" if request.path.endswith("/test") else "stream_left"
+                logger.info(what, extra={"fields": {"path": request.path[:200]}})
                 break
             following = asyncio.ensure_future(_next(steps))
             waiting = self._wait(following, request, response, step, who, listening=listening)

@@ -505,3 +505,95 @@ class Failure(TypedDict):
     `timeout`, `not_confirmed`."""
     message: str
     """For people, in the language of the run."""
+
+
+# --------------------------------------------------------------------------- the books
+
+
+class Resolved(TypedDict):
+    order: OrderDetail
+    """As it is now."""
+    unit: int
+    """The one that was resolved."""
+    lane: LaneView
+
+
+class OrderCancelled(TypedDict):
+    code: Literal["ok", "too_late"]
+    """too_late: every unit had begun or was decided."""
+    order: OrderDetail
+
+
+class TestsUndone(TypedDict):
+    put_back: dict[str, int]
+    """Lane -> items that are in it again."""
+    lanes: list[LaneView]
+
+
+class TopicView(TypedDict):
+    topic: str
+    """result, order, event."""
+    count: int
+    oldest_seq: int | None
+    """`seq` of its oldest message (`event_seq` for an event); None: nothing waits."""
+    oldest_at: float | None
+    why: Literal["", "not_connected", "refused", "sending"]
+    """Why it is not with the broker; empty: nothing waits."""
+    detail: str
+    """not_connected: why the last connection failed. refused: what the broker said."""
+    next_try_s: float | None
+    """Seconds; None: now, or with the next connection."""
+
+
+class OutboxView(TypedDict):
+    connected: bool
+    topics: list[TopicView]
+
+
+class CheckStep(TypedDict):
+    """One line of the stream of `journal check`."""
+
+    event: Literal["checked", "damaged", "finished", "refused"]
+    table: NotRequired[str]
+    table_no: NotRequired[int]
+    """1..tables."""
+    tables: NotRequired[int]
+    rows: NotRequired[int]
+    """Rows of the table that were read; 0 for a small table, which is read at once."""
+    message: NotRequired[str]
+    error: NotRequired[str]
+
+
+class BackupStep(TypedDict):
+    """One line of the stream of `journal backup`."""
+
+    event: Literal["chunk", "finished", "refused"]
+    data: NotRequired[str]
+    """The next bytes of the copy, as base64."""
+    sent: NotRequired[int]
+    of: NotRequired[int]
+    """Bytes."""
+    bytes: NotRequired[int]
+    sha256: NotRequired[str]
+    birth: NotRequired[int | None]
+    message: NotRequired[str]
+    error: NotRequired[str]
+
+
+class WouldPrune(TypedDict):
+    retention_days: float
+    rows: dict[str, int]
+    """Kind -> how many retention would remove now, at most. orders: their details; the identity
+    of an order stays for ever. leavings: sent messages of orders whose details went before."""
+
+
+class PruneStep(TypedDict):
+    """One line of the stream of `journal prune`."""
+
+    event: Literal["pruned", "finished", "refused"]
+    kind: NotRequired[str]
+    rows: NotRequired[int]
+    """Of this kind, so far."""
+    gone: NotRequired[dict[str, int]]
+    message: NotRequired[str]
+    error: NotRequired[str]

@@ -53,6 +53,8 @@ class Pump:
     outbox: Outbox
     clock: Clock
     stuck: int | None = None
+    retry_at: float | None = None
+    """Monotonic: when a row that was refused or unheard is tried again at the latest."""
     counters: Counter[str] = field(default_factory=Counter)
     _unmarked: dict[int, OutboxRow] = field(default_factory=dict)
     """Acknowledged by the broker, and not yet marked: the journal could not be written."""
@@ -129,7 +131,9 @@ class Pump:
             self._unmarked.clear()
 
     async def _next_connection(self, than: int, longest_s: float) -> None:
+        self.retry_at = self.clock.monotonic() + longest_s
         await self._wait_a_while(self.session.ready(other_than=than), longest_s)
+        self.retry_at = None
 
     async def _wait_a_while(self, something: Awaitable[object], longest_s: float) -> None:
         try:

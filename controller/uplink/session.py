@@ -120,6 +120,8 @@ class Session:
         self.refused_topics: tuple[str, ...] = ()
         """Subscriptions that the broker refused, for the doctor."""
         self.last_error = ""
+        self.retry_at: float | None = None
+        """Monotonic: when it connects again; None while it is connected or connecting."""
         self.since: float | None = None
         """Wall time since when it is connected, or gone; None: never was connected."""
         self._clock = clock
@@ -227,9 +229,11 @@ class Session:
                 )
                 pause = self._chance.uniform(0.0, bound)
                 say(logging.WARNING, "mqtt_disconnected", why=why, retry_s=round(pause, 2))
+                self.retry_at = self._clock.monotonic() + pause
                 with contextlib.suppress(TimeoutError):
                     async with self._clock.timeout(pause):
                         await self._left.wait()
+                self.retry_at = None
             for consumer in consumers:
                 consumer.cancel()
 

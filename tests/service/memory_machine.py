@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from controller.errors import Refused
+from tests.service.memory_books import BOOK_ANSWERS, MemoryBooks
 
 NOON = 1_790_000_000.5
 
@@ -194,12 +195,13 @@ def trace_frame(at: float = 0, **changed: Any) -> dict[str, Any]:
     }
 
 
-class MemoryMachine:
+class MemoryMachine(MemoryBooks):
     """Answers from fields that a test sets; writes down every act in `acts`."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {
             "status": status_view(),
+            **BOOK_ANSWERS,
             "orders": {"orders": [order_summary()], "next_before": 17},
             "order": {"orders": [order_detail()]},
             "link": {
