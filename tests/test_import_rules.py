@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "controller.codes",
         "controller.config",
         "controller.lane_verdict",
+        "controller.journal.restoring",  # offline: no daemon is there to ask
         "controller.cli",
     ),
     "controller": EVERYTHING,

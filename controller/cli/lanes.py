@@ -30,7 +30,7 @@ def run_lanes(session: Session, _args: argparse.Namespace) -> Exit:
     elif not lanes:
         screen.words(say("No lanes: the settings name none."))
     else:
-        _show(lanes)
+        show_lanes(lanes)
     return Exit.FINE if all(lane.get("health") == "ok" for lane in lanes) else Exit.BAD_NEWS
 
 
@@ -126,7 +126,12 @@ def _turn(session: Session, word: str, name: str, reason: str | None) -> Exit:
 def run_stock_set(session: Session, args: argparse.Namespace) -> Exit:
     confirm(
         session,
-        say("This says that lane {name} holds {count} now.", name=args.lane, count=args.count),
+        say(
+            "This says that lane {name} holds {count} now, as counted by hand: what was unknown "
+            "in it is settled by that.",
+            name=args.lane,
+            count=args.count,
+        ),
     )
     done = session.daemon.act(path("lanes", args.lane, "stock"), stock=args.count)
     return _acted(session, done, [done.get("lane", {})])
@@ -147,12 +152,12 @@ def _acted(session: Session, done: Mapping[str, Any], lanes: Sequence[Mapping[st
     if session.json:
         screen.as_json(done)
     else:
-        _show(lanes)
+        show_lanes(lanes)
         screen.words(say("Done."))
     return Exit.FINE
 
 
-def _show(lanes: Sequence[Mapping[str, Any]]) -> None:
+def show_lanes(lanes: Sequence[Mapping[str, Any]]) -> None:
     heads = ("LANE", "PRODUCT", "STOCK", "FREE", "HEALTH", "WHY")
     for line in screen.table(heads, [_row(lane) for lane in lanes]):
         screen.data(line)

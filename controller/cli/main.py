@@ -13,14 +13,18 @@ from controller.cli import (
     cabinets,
     completion,
     eye,
+    journal,
     lanes,
     link,
     offline,
     orders,
+    outbox,
+    resolve,
     screen,
     service_mode,
     settings,
     status,
+    stock,
     trace,
     vend_test,
 )
@@ -33,6 +37,10 @@ VERBS: tuple[Verb, ...] = (
     *status.VERBS,
     *orders.VERBS,
     *lanes.VERBS,
+    *stock.VERBS,
+    *resolve.VERBS,
+    *outbox.VERBS,
+    *journal.VERBS,
     *link.VERBS,
     *trace.VERBS,
     *cabinets.VERBS,
@@ -195,7 +203,7 @@ def _seconds(text: str) -> float:
 
 def _epilog() -> str:
     lines = [line for verb in VERBS for line in verb.lines]
-    verbs = [f"  {line.usage:<22}{say(line.summary)}" for line in lines]
+    verbs = [f"  {line.usage:<20}  {say(line.summary)}" for line in lines]
     examples = [f"  {line.example}" for line in lines]
     codes = [f"  {int(code)}  {say(meaning)}" for code, meaning in EXIT_CODES]
     parts = (

@@ -10,6 +10,7 @@ from controller.cli import screen
 from controller.cli.client import path
 from controller.cli.exits import Exit
 from controller.cli.meanings import meaning_of_code, meaning_of_reason
+from controller.cli.orders_acted import run_cancel
 from controller.cli.verbs import Line, Session, Verb, whole
 from controller.cli.words import joined, say
 
@@ -34,7 +35,19 @@ def run_orders(session: Session, args: argparse.Namespace) -> Exit:
 
 
 def run_order(session: Session, args: argparse.Namespace) -> Exit:
-    order_id, delivery_id = args.order
+    """`order 1111111` reads, `order cancel 1111111` acts: one word decides."""
+    *acts, name = args.words
+    if acts not in ([], ["cancel"]):
+        args.parser.error(say("order takes one ID[/DELIVERY], or cancel before it"))
+    if not acts and args.reason is not None:
+        args.parser.error(say("--reason belongs to order cancel"))
+    try:
+        order_id, delivery_id = order_name(name)
+    except argparse.ArgumentTypeError as error:
+        args.parser.error(str(error))
+        raise  # error() does not come back
+    if acts:
+        return run_cancel(session, order_id, delivery_id, args.reason)
     found = session.daemon.read(path("orders", str(order_id)), delivery_id=delivery_id)
     orders = found.get("orders", [])
     if session.json:
@@ -99,14 +112,14 @@ def page(order: Mapping[str, Any]) -> list[str]:
     if order.get("pruned"):
         lines += screen.wrapped(say("Its details are past the retention; the counts remain."))
     for unit in order.get("unit_list") or ():
-        lines += ["", *_unit(unit)]
+        lines += ["", *unit_lines(unit)]
     messages = order.get("messages") or ()
     if messages:
         lines += ["", *screen.table(("MESSAGE", "SEQ", "SENT"), [_message(m) for m in messages])]
     return [*lines, ""]
 
 
-def _unit(unit: Mapping[str, Any]) -> list[str]:
+def unit_lines(unit: Mapping[str, Any]) -> list[str]:
     became = unit.get("outcome") or unit.get("state")
     why = [
         say("reason {code}", code=unit["reason"]) if unit.get("reason") else "",
@@ -184,7 +197,8 @@ def _orders_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _order_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("order", type=order_name, metavar="ID[/DELIVERY]")
+    parser.add_argument("words", nargs="+", metavar="[cancel] ID[/DELIVERY]")
+    parser.add_argument("--reason", help=say("why, kept with the cancel"))
 
 
 def _events_arguments(parser: argparse.ArgumentParser) -> None:
@@ -206,11 +220,16 @@ VERBS = (
                 "every unit, cycle and frame of an order",
                 "vendctl order 1111111",
             ),
+            Line(
+                "order cancel ID[/DELIVERY]",
+                "end what has not started",
+                "vendctl order cancel 1111111 --reason 'door stays open'",
+            ),
         ),
         run_order,
         _order_arguments,
         note="Exit code 1 when a unit of it is not_delivered (cancelled, too) or unknown,\n"
-        "or no such order was accepted.",
+        "or no such order was accepted; of cancel: when every unit had begun.",
     ),
     Verb(
         "events",

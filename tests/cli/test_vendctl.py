@@ -74,6 +74,8 @@ ACTING = [
     (["clock", "accept"], ("clock_accept", ME)),
     (["service", "on"], ("service_on", ME)),
     (["service", "off"], ("service_off", ME)),
+    (["stock", "undo-test"], ("stock_undo_test", None, ME)),
+    (["stock", "undo-test", "a20"], ("stock_undo_test", "A20", ME)),
 ]
 
 
@@ -235,6 +237,15 @@ async def test_a_refusal_exits_4_with_its_reason(
         ["lane", "A20", "A21"],
         ["lane", "A20", "--reason", "why"],
         ["order", "abc"],
+        ["order", "stop", "1"],
+        ["order", "cancel"],
+        ["order", "1", "--reason", "why"],
+        ["resolve", "1111111"],
+        ["resolve", "1111111", "0", "--delivered"],
+        ["resolve", "1111111", "1", "--delivered", "--not-delivered"],
+        ["stock", "undo-test", "20"],
+        ["journal"],
+        ["journal", "backup"],
         ["orders", "--limit", "0"],
         ["test", "A20", "--cycles", "21"],
         ["status", "--lang", "tlh"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -201,7 +202,7 @@ class MemoryMachine(MemoryBooks):
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {
             "status": status_view(),
-            **BOOK_ANSWERS,
+            **copy.deepcopy(BOOK_ANSWERS),
             "orders": {"orders": [order_summary()], "next_before": 17},
             "order": {"orders": [order_detail()]},
             "link": {
