@@ -270,7 +270,7 @@ MISTAKES = (
         'self._latch.read_text(encoding="ascii").strip() != ""',
     ),)),
     Mistake("details pruned by a clock that is not believed", "vbp", (Edit(
-        "controller/journal/journal.py",
+        "controller/journal/visits.py",
         "        if not self.believed:\n            return 0\n",
         "",
     ),)),

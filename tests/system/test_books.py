@@ -159,6 +159,8 @@ ACTS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
     "/v1/stock/fill": ("/v1/stock/fill", {"cabinet": "A"}, "stock_fill"),
     "/v1/lanes/{channel}/test": ("/v1/lanes/A1/test", {"cycles": 1}, "lane_test"),
     "/v1/stock/undo-test": ("/v1/stock/undo-test", {"channel": "A1"}, "stock_undo_test"),
+    "/v1/service/on": ("/v1/service/on", {}, "service_on"),
+    "/v1/service/off": ("/v1/service/off", {}, "service_off"),
     "/v1/cabinets/{name}/stop": ("/v1/cabinets/A/stop", {"reason": "x"}, "cabinet_stop"),
     "/v1/cabinets/{name}/start": ("/v1/cabinets/A/start", {}, "cabinet_start"),
     "/v1/journal/check": ("/v1/journal/check", {}, "journal_check"),
