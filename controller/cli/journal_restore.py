@@ -20,7 +20,7 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
     from controller.config import state_dir  # late: pydantic and SQLite cost more than the rest
     from controller.journal.restoring import hold
 
-    folder = state_dir(Path(args.config))
+    folder = state_dir(Path(getattr(args, "config", None) or DEFAULT_FILE))
     try:
         with hold(folder, Path(args.file)) as restoring:
             backup = restoring.backup
@@ -75,9 +75,6 @@ def _who() -> str:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE")
-    parser.add_argument(
-        "--config", default=DEFAULT_FILE, metavar="FILE", help=say("the daemon's settings")
-    )
 
 
 VERBS = (
