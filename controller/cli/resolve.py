@@ -131,7 +131,7 @@ VERBS = (
             Line(
                 "resolve ORDER[/DELIVERY] UNIT",
                 "verdict on an unknown unit",
-                "vendctl resolve 1111111 2 --delivered --reason 'customer has it'",
+                "vendctl resolve 1111111 2 --delivered",
             ),
         ),
         run,
