@@ -21,6 +21,7 @@ from controller import __version__, config, logs, notify
 from controller.boards import PROTOCOLS, make_board
 from controller.boards.base import read_options
 from controller.boards.port import Port, PortFactory, real_port
+from controller.checkup import Checkup
 from controller.clock import Belief, LoopClock, boot_id
 from controller.dispensing.dispenser import Dispenser, Limits
 from controller.dispensing.floor import BOARD_GRACE_S
@@ -120,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("config_warning", extra={"fields": {"text": logs.Words(warning)}})
     code = 0
     try:
-        asyncio.run(serve(settings, given.offline))
+        asyncio.run(serve(settings, given.config, given.offline))
     except* StateDirInUse as trouble:
         code = fail(trouble, 3)
     except* ControllerError as trouble:
@@ -167,7 +168,7 @@ def tell(event: str, words: str) -> None:
         sys.stderr.write(f"{words}\n")
 
 
-async def serve(settings: config.Settings, offline: Path | None = None) -> None:
+async def serve(settings: config.Settings, config_file: Path, offline: Path | None = None) -> None:
     """Everything, until SIGTERM or SIGINT. Raises ControllerError when it can't go on.
 
     `offline`: the socket of a technician's `vendctl --offline`. Nobody asks the broker then, and
@@ -198,7 +199,7 @@ async def serve(settings: config.Settings, offline: Path | None = None) -> None:
     belief.newest = lambda: journal.newest_time
     log.info("journal_open", extra={"fields": described(opening)})
     try:
-        await Daemon(settings, journal, opening, clock, boot).run(stop, offline)
+        await Daemon(settings, journal, opening, clock, boot, config_file).run(stop, offline)
     except BaseException:
         journal.abandon()
         raise
@@ -226,7 +227,9 @@ class Daemon:
         opening: Opening,
         clock: LoopClock,
         boot: str,
+        config_file: Path,
     ) -> None:
+        """`config_file`: what the settings came from, for the doctor."""
         self._settings = settings
         self._journal = journal
         self._opening = opening
@@ -283,6 +286,7 @@ class Daemon:
             self.service_mode,
             self.tracing,
             lambda: self.uplink,
+            Checkup(settings, config_file, journal, opening, lambda: self.uplink),
         )
         self.uplink = Uplink(
             mqtt_settings(settings),

@@ -16,6 +16,7 @@ from typing import Any
 
 from controller import __version__
 from controller.books import Books
+from controller.checkup import Checkup
 from controller.dispensing.dispenser import Dispenser
 from controller.dispensing.interfaces import Clock, LaneState
 from controller.dispensing.job import TestVend
@@ -59,6 +60,7 @@ class Operations(Books):
         service_mode: ServiceSwitch,
         tracing: Tracing,
         uplink: Callable[[], Uplink],
+        checkup: Checkup,
     ) -> None:
         """`ports`: board -> the configured port, for `link`."""
         self._machine_no = machine_no
@@ -73,6 +75,7 @@ class Operations(Books):
         self._eyes_watched = 0
         self._tracing = tracing
         self._uplink = uplink
+        self._checkup = checkup
 
     # ------------------------------------------------------------------ reading
 
@@ -147,6 +150,12 @@ class Operations(Books):
         self, seconds: int, board: str | None, *, follow: bool, quiet: bool
     ) -> AsyncGenerator[Mapping[str, Any], None]:
         return self._tracing.told(seconds, board, follow=follow, quiet=quiet)
+
+    async def doctor(self) -> Mapping[str, Any]:
+        return await self._checkup.facts()
+
+    async def journal_extract(self, rows: int) -> Mapping[str, Any]:
+        return {"tables": await self._journal.extract(rows)}
 
     # ------------------------------------------------------------------ acting
 

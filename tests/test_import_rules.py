@@ -23,7 +23,14 @@ MEETING_PLACE = (*VOCABULARY, "controller.dispensing.interfaces")
 
 SETTINGS = tuple(
     f"controller.{name}"
-    for name in ("config", "config_lines", "config_rules", "config_tables", "config_words")
+    for name in (
+        "config",
+        "config_lines",
+        "config_rules",
+        "config_shown",
+        "config_tables",
+        "config_words",
+    )
 )
 """The settings: they know what options each kind of board has."""
 
@@ -35,6 +42,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "controller.errors": (),
     "controller.clock": (),
     "controller.capture": VOCABULARY,
+    "controller.certificate_dates": (),
     "controller.codes": VOCABULARY,
     **dict.fromkeys(SETTINGS, (*VOCABULARY, *SETTINGS, "controller.boards")),
     "controller.lane_verdict": VOCABULARY,
@@ -49,9 +57,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *VOCABULARY,
         "controller.capture",
         "controller.codes",
+        "controller.certificate_dates",
         "controller.config",
         "controller.lane_verdict",
         "controller.journal.restoring",  # offline: no daemon is there to ask
+        "controller.config_shown",
         "controller.cli",
     ),
     "controller": EVERYTHING,

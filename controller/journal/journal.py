@@ -43,6 +43,7 @@ from controller.errors import JournalUnwritable, Refused
 from controller.journal import (
     boards,
     cycles,
+    doctor,
     events,
     lanes,
     motor_times,
@@ -364,6 +365,14 @@ class Journal(Visits):
         limited = self.limited
         found = await self._read(queries.totals)
         return {**found, "rejections_limited": limited}
+
+    async def checkup(self) -> dict[str, Any]:
+        """What `vendctl doctor` asks for: see `journal.doctor`."""
+        return await self._read(doctor.checkup)
+
+    async def extract(self, rows: int) -> dict[str, list[dict[str, Any]]]:
+        """The newest rows of each table, for support."""
+        return await self._read(lambda tx: doctor.extract(tx, rows))
 
     async def messages_of(
         self, key: OrderKey, after: tuple[int, int], limit: int

@@ -69,6 +69,14 @@ class Machine(Books, Protocol):
         `unknown_cabinet`."""
         ...
 
+    async def doctor(self) -> Mapping[str, Any]:
+        """`shapes.Checkup`: what the daemon alone knows for `vendctl doctor`."""
+        ...
+
+    async def journal_extract(self, rows: int) -> Mapping[str, Any]:
+        """`shapes.JournalExtract`: the newest `rows` (1..500) of each table."""
+        ...
+
     # ------------------------------------------------------------------ acting
 
     async def lane_enable(self, channel: str, reason: str, who: str) -> Mapping[str, Any]:

@@ -93,6 +93,10 @@ class TraceAsked(Asked):
     board: Name | None = None
 
 
+class ExtractAsked(Asked):
+    rows: Limit = 200
+
+
 class LaneAsked(Asked):
     channel: Channel
 
@@ -206,6 +210,8 @@ ROUTES: tuple[Route, ...] = (
             q.seconds, q.board, follow=bool(q.follow), quiet=bool(q.quiet)
         ),
     ),
+    _reads("/v1/doctor", Nothing, lambda m, _q, _w: m.doctor()),
+    _reads("/v1/journal/extract", ExtractAsked, lambda m, q, _w: m.journal_extract(q.rows)),
     _acts(
         "/v1/lanes/{channel}/enable",
         LaneReasoned,

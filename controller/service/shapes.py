@@ -348,6 +348,156 @@ class TraceLine(TypedDict):
     """Why nothing is kept of this board's line now; empty while it is."""
 
 
+# --------------------------------------------------------------------------- doctor
+
+
+class ConfigFacts(TypedDict):
+    file: str
+    errors: list[str]
+    """What `--check` says of the file as it is now; 20 at most, as with the warnings."""
+    warnings: list[str]
+    changed: bool
+    """Since the daemon read it."""
+    settings: dict[str, Any]
+    """Those that the daemon runs with, by the list of `controller.config_shown`: no secrets."""
+
+
+class DiskFacts(TypedDict):
+    """The file system that the state directory is on."""
+
+    folder: str
+    free_bytes: int
+    """For the daemon's user; as with the files."""
+    total_bytes: int
+    free_files: int
+    total_files: int
+    """0 where the file system does not count them."""
+    read_only: bool
+
+
+class JournalFiles(TypedDict):
+    bytes: int
+    log_bytes: int
+    damage_flag: bool
+    """Damage was found: the next start sets the journal aside."""
+    set_aside: list[str]
+
+
+class CertificateFacts(TypedDict):
+    role: str
+    """cert_file, ca_file; vendctl adds server."""
+    file: str
+    not_before: float | None
+    not_after: float | None
+    problem: str
+    """Why its dates are not known; else empty."""
+
+
+class ClockFacts(TypedDict):
+    require_sync: bool
+    synchronised: bool
+    """By the kernel or systemd-timesyncd, now."""
+    skew_s: float
+
+
+class BrokerFacts(TypedDict):
+    refused_subscriptions: list[str]
+    refused_topics: dict[str, int]
+    """Topic -> the reason code (MQTT 5) that its oldest message meets with."""
+    counters: dict[str, Any]
+
+
+class UnknownUnit(TypedDict):
+    order_id: int
+    delivery_id: str
+    unit: int
+    channel: str
+    reason: str | None
+    revision: int
+    finished_at: float | None
+    asked: bool
+    """Its board may still be heard about it."""
+
+
+class StopFacts(TypedDict):
+    at: float
+    """When the daemon began again."""
+    last_stop: str
+
+
+class NewestCycle(TypedDict):
+    channel: str
+    board: str
+    outcome: str
+    reason: str | None
+    closed_at: float
+
+
+class Checkup(TypedDict):
+    """What the daemon alone knows for `vendctl doctor`."""
+
+    pid: int
+    versions: dict[str, str]
+    config: ConfigFacts
+    disk: DiskFacts | None
+    journal_files: JournalFiles
+    certificates: list[CertificateFacts]
+    clock: ClockFacts
+    broker: BrokerFacts
+    reserve_whole: bool
+    unclean_start: bool
+    unknown_units: list[UnknownUnit]
+    """Newest order first, 50 at most."""
+    stops: list[StopFacts]
+    """Newest first, 50 at most."""
+    newest_cycles: list[NewestCycle]
+    """The last closed cycle of each lane."""
+    oldest_unsent: dict[str, float]
+
+
+class JournalExtract(TypedDict):
+    """The newest rows of each table, newest first, for support; no payloads of messages."""
+
+    tables: dict[str, list[dict[str, Any]]]
+
+
+class Check(TypedDict):
+    """One finding of `vendctl doctor`. `code` is stable, `cause` and `remedy` are words."""
+
+    code: str
+    state: Literal["fine", "look", "bad"]
+    subject: str
+    cause: str
+    remedy: str
+    facts: dict[str, Any]
+
+
+class Checks(TypedDict):
+    """`vendctl doctor --json`: what matters most comes first."""
+
+    checks: list[Check]
+
+
+class BundleMember(TypedDict):
+    name: str
+    bytes: int
+    what: str
+
+
+class BundleGap(TypedDict):
+    name: str
+    why: str
+
+
+class Bundle(TypedDict):
+    """`vendctl doctor --bundle FILE --json`: what is in the archive, and what could not be."""
+
+    file: str
+    bytes: int
+    members: list[BundleMember]
+    missing: list[BundleGap]
+
+
 # --------------------------------------------------------------------------- acting
 
 

@@ -196,6 +196,45 @@ def trace_frame(at: float = 0, **changed: Any) -> dict[str, Any]:
     }
 
 
+def checkup(**changed: Any) -> dict[str, Any]:
+    return {
+        "pid": 4242,
+        "versions": {"vendingd": "1.0.0", "python": "3.11.2"},
+        "config": {
+            "file": "/etc/vending-controller/config.toml",
+            "errors": [],
+            "warnings": [],
+            "changed": False,
+            "settings": {
+                "machine": {"machine_no": "16327129", "state_dir": "/var/lib/vending-controller"},
+                "mqtt": {"host": "broker.example", "port": 8883, "tls": None},
+                "service": {"read_group": "vending", "act_group": "vending-tech"},
+                "board": [{"name": "main", "protocol": "vbp", "port": "/dev/ttyUSB0"}],
+                "cabinet": [],
+            },
+        },
+        "disk": {
+            "folder": "/var/lib/vending-controller",
+            "free_bytes": 10_000_000_000,
+            "total_bytes": 30_000_000_000,
+            "free_files": 1_000_000,
+            "total_files": 2_000_000,
+            "read_only": False,
+        },
+        "journal_files": {"bytes": 65536, "log_bytes": 0, "damage_flag": False, "set_aside": []},
+        "certificates": [],
+        "clock": {"require_sync": True, "synchronised": True, "skew_s": 30.0},
+        "broker": {"refused_subscriptions": [], "refused_topics": {}, "counters": {}},
+        "reserve_whole": True,
+        "unclean_start": False,
+        "unknown_units": [],
+        "stops": [],
+        "newest_cycles": [],
+        "oldest_unsent": {},
+        **changed,
+    }
+
+
 class MemoryMachine(MemoryBooks):
     """Answers from fields that a test sets; writes down every act in `acts`."""
 
@@ -232,6 +271,8 @@ class MemoryMachine(MemoryBooks):
                 ]
             },
         }
+        self.answers["doctor"] = checkup()
+        self.answers["extract"] = {"tables": {"orders": [{"order_id": 1111111}]}}
         self.lane_views = {name: lane_view(name) for name in ("A1", "A20")}
         self.acts: list[tuple[Any, ...]] = []
         self.failure: Exception | None = None
@@ -290,6 +331,13 @@ class MemoryMachine(MemoryBooks):
     async def events(self, limit: int) -> Mapping[str, Any]:
         self.acts.append(("events", limit))
         return await self._answer("events")
+
+    async def doctor(self) -> Mapping[str, Any]:
+        return await self._answer("doctor")
+
+    async def journal_extract(self, rows: int) -> Mapping[str, Any]:
+        self.acts.append(("journal_extract", rows))
+        return await self._answer("extract")
 
     async def lane_enable(self, channel: str, reason: str, who: str) -> Mapping[str, Any]:
         self._lane(channel).update(health="ok", health_reason="")

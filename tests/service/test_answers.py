@@ -32,6 +32,8 @@ SHAPES = [
     ("GET", "/v1/lanes/A20", None, shapes.LaneDetails),
     ("GET", "/v1/link", None, shapes.Link),
     ("GET", "/v1/events", None, shapes.Events),
+    ("GET", "/v1/doctor", None, shapes.Checkup),
+    ("GET", "/v1/journal/extract?rows=5", None, shapes.JournalExtract),
     ("POST", "/v1/lanes/A20/enable", {}, shapes.LaneActed),
     ("POST", "/v1/lanes/A20/disable", {"reason": "bent"}, shapes.LaneActed),
     ("POST", "/v1/lanes/A20/stock", {"stock": 3}, shapes.LaneActed),

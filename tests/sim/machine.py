@@ -221,7 +221,10 @@ class Machine:
         belief.newest = lambda: opened.newest_time
         self.stop = asyncio.Event()
         _like_a_thread(self.journal, self.loop)
-        self.daemon = daemon.Daemon(self.settings, self.journal, opening, clock, self.boot_id)
+        no_file = machine.state_dir / "config.toml"
+        self.daemon = daemon.Daemon(
+            self.settings, self.journal, opening, clock, self.boot_id, no_file
+        )
         await self.daemon.run(self.stop)
         await self.journal.close()
 
