@@ -12,6 +12,7 @@ from pathlib import Path
 from controller.cli import (
     cabinets,
     completion,
+    doctor,
     eye,
     journal,
     lanes,
@@ -35,6 +36,7 @@ from controller.cli.words import CATALOGUES, language_of, later, say, speak
 
 VERBS: tuple[Verb, ...] = (
     *status.VERBS,
+    *doctor.VERBS,
     *orders.VERBS,
     *lanes.VERBS,
     *stock.VERBS,

@@ -1,0 +1,103 @@
+"""Facts -> findings: cabinets and their lanes, with the rules that save a technician's hours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from controller.cli.checks_facts import Facts
+from controller.cli.checks_words import ANY_LANE_HINT, LANE_HINTS, Finding
+from controller.cli.words import say
+
+OPEN_CIRCUIT = "motor_missing"
+
+HARNESS_LANES = 2
+"""One motor may be unplugged; two at once, and no other that works, have a common cause."""
+
+BY_ITSELF: Mapping[str, str] = {
+    "motor_may_turn": "motor_may_turn",
+    "stock_unconfirmed": "journal_lost",
+}
+"""Why the daemon itself stopped a cabinet -> the finding; other words are a person's."""
+
+
+def harness(facts: Facts) -> Iterator[Finding]:
+    """Stop rule: where every lane tried has no motor, the motors are not at fault."""
+    for board, channels in sorted(_open_boards(facts).items()):
+        yield Finding("harness_open", board, {"count": len(channels), "lanes": channels})
+
+
+def _open_boards(facts: Facts) -> dict[str, list[str]]:
+    newest: dict[str, dict[str, str | None]] = {}
+    for cycle in facts.checkup.get("newest_cycles", ()):
+        newest.setdefault(cycle["board"], {})[cycle["channel"]] = cycle["reason"]
+    return {
+        board: sorted(reasons)
+        for board, reasons in newest.items()
+        if len(reasons) >= HARNESS_LANES and set(reasons.values()) == {OPEN_CIRCUIT}
+    }
+
+
+def lanes(facts: Facts) -> Iterator[Finding]:
+    if not facts.reached or not facts.lanes:
+        return
+    explained = {channel for channels in _open_boards(facts).values() for channel in channels}
+    healthy = True
+    for lane in facts.lanes:
+        name, health, why = (
+            str(lane.get(key, "")) for key in ("channel", "health", "health_reason")
+        )
+        healthy = healthy and health == "ok"
+        if health == "suspended" and name not in explained:
+            told = {"why": why or "?", "hint": say(_hint(lane, facts)), "board": lane.get("board")}
+            yield Finding("lane_suspended", name, told)
+        elif health == "disabled":
+            yield Finding("lane_disabled", name, {"why": why or "?"})
+        elif health == "unresolved":
+            yield Finding("lane_unresolved", name)
+    empty = [str(lane.get("channel")) for lane in facts.lanes if lane.get("stock") == 0]
+    if empty:
+        yield Finding("lanes_empty", facts={"count": len(empty), "lanes": ", ".join(empty)})
+    if healthy:
+        yield Finding("lanes_fine", facts={"count": len(facts.lanes)})
+
+
+def _hint(lane: Mapping[str, Any], facts: Facts) -> str:
+    """By its own reason; for failures in a row by the newest one's."""
+    reason = str(lane.get("health_reason", ""))
+    newest = next(
+        (
+            str(cycle["reason"])
+            for cycle in facts.checkup.get("newest_cycles", ())
+            if cycle["channel"] == lane.get("channel")
+        ),
+        "",
+    )
+    for each in (newest, reason) if reason == "failures" else (reason,):
+        if each in LANE_HINTS:
+            return LANE_HINTS[each]
+    return ANY_LANE_HINT
+
+
+def cabinets(facts: Facts) -> Iterator[Finding]:
+    """What its board explains is the board's finding, not a second one here."""
+    service = facts.status.get("service_mode")
+    if service:
+        yield Finding("service_mode", facts={"who": service.get("who", "?")})
+    for name, cabinet in (facts.status.get("cabinets") or {}).items():
+        state, why = cabinet.get("state"), str(cabinet.get("reason", ""))
+        if state in ("ready", "running"):
+            yield Finding(
+                "cabinet_fine",
+                name,
+                {"lanes": cabinet.get("lanes", "?"), "lanes_ok": cabinet.get("lanes_ok", "?")},
+            )
+        elif state == "stopped":
+            yield _stopped(name, why)
+
+
+def _stopped(name: str, why: str) -> Finding:
+    return Finding(BY_ITSELF.get(why, "cabinet_stopped"), name, {"why": why or "?"})
+
+
+CHECKS = (harness, cabinets, lanes)
