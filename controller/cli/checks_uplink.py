@@ -94,7 +94,7 @@ def outbox(facts: Facts) -> Iterator[Finding]:
     for topic, count in waiting.items():
         since = oldest.get(topic)
         old = since is not None and facts.now - since > OUTBOX_OLD_S
-        if not count or topic in refused or (connected and not old):
+        if not count or (connected and (topic in refused or not old)):
             continue
         found = True
         told = {"count": count, "since": screen.at(since)}
