@@ -24,6 +24,10 @@ NOISY_SHARE = 0.01
 SWAPPED = "board_swapped"
 NEVER_SEEN = "-"
 
+DAEMON = "vendingd"
+"""The program that is to hold the ports; this user may be one whom it does not answer, and
+nobody should be told to end it."""
+
 ERRORS: Mapping[str, tuple[int, ...]] = {
     "port_missing": (errno.ENOENT, errno.ENODEV, errno.ENXIO),
     "port_denied": (errno.EACCES, errno.EPERM),
@@ -176,9 +180,9 @@ def ports_alone(facts: Facts) -> Iterator[Finding]:
         told = {"port": port.path, **_shown(port), "user": facts.daemon_user}
         if not port.exists:
             yield Finding("port_missing", name, told)
-        elif port.holders:
+        elif any(holder.name != DAEMON for holder in port.holders):
             yield Finding("port_busy", name, told)
-        elif may_open(port, facts.daemon_user, groups) is False:
+        elif not port.holders and may_open(port, facts.daemon_user, groups) is False:
             yield Finding("port_denied", name, told)
         else:
             yield Finding("port_fine", name, told)

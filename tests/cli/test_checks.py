@@ -19,7 +19,7 @@ import pytest
 from controller.boards.port import explain
 from controller.cli import checks_facts, checks_words
 from controller.cli.checks_facts import Facts, User
-from controller.cli.checks_ports import PortFacts, may_open
+from controller.cli.checks_ports import Holder, PortFacts, may_open
 from controller.cli.checks_words import LANE_HINTS, MEANINGS, RANK, State
 from controller.cli.doctor import as_check, examine, needs_attention, page
 from controller.model import Reason
@@ -240,6 +240,17 @@ def test_lanes_that_nobody_is_sure_of_and_hints_by_reason() -> None:
     assert "vendctl stock set A1 N" in found(lanes=lanes)["lane_unresolved"]["remedy"]
     known = {reason.value for reason in Reason} | {"failures", "double_drop"}
     assert LANE_HINTS.keys() <= known, "a hint for what no lane is ever suspended for"
+
+
+def test_nobody_is_told_to_end_the_daemon_that_does_not_answer_him() -> None:
+    held = PortFacts("/dev/ttyUSB0", exists=True, mode=0o600, holders=(Holder(612, "vendingd"),))
+    told = found(**AWAY, ports={"main": held}, unit={"User": "nobody", "ActiveState": "active"})
+    assert "port_fine" in told
+    assert not {"port_busy", "port_denied"} & told.keys()
+    other = replace(held, holders=(Holder(613, "ModemManager"),))
+    assert (
+        "ModemManager (process 613)" in found(**AWAY, ports={"main": other})["port_busy"]["cause"]
+    )
 
 
 # --------------------------------------------------------------------------- broker
