@@ -26,6 +26,7 @@ from controller.eye_watch import watch_eye
 from controller.journal.journal import Journal
 from controller.journal.opening import Opening
 from controller.lane_verdict import COMPARED
+from controller.live import Live
 from controller.model import Cabinet, Finding, OrderKey, Outcome
 from controller.service import shapes
 from controller.service_mode import ServiceSwitch
@@ -76,10 +77,17 @@ class Operations(Books):
         self._tracing = tracing
         self._uplink = uplink
         self._checkup = checkup
+        self._live = Live(dispenser, journal, clock, self._status, self._lane, self._awaited)
 
     # ------------------------------------------------------------------ reading
 
     async def status(self) -> Mapping[str, Any]:
+        return self._status(await self._journal.totals(), await self._journal.waiting())
+
+    def watch(self) -> AsyncGenerator[Mapping[str, Any], None]:
+        return self._live.watch()
+
+    def _status(self, totals: Mapping[str, int], waiting: Mapping[str, int]) -> shapes.Status:
         floor = self._dispenser.floor
         moving: list[shapes.MovingLane] = [
             {
@@ -92,7 +100,6 @@ class Operations(Books):
             }
             for running in self._dispenser.running()
         ]
-        totals = await self._journal.totals()
         answer: shapes.Status = {
             "mode": self._view.mode(),  # type: ignore[typeddict-item]
             "machine_no": self._machine_no,
@@ -108,7 +115,7 @@ class Operations(Books):
             "cabinets": self._view.cabinets(),
             "open_orders": totals["open_orders"],
             "open_units": totals["open_units"],
-            "outbox": dict(await self._journal.waiting()),
+            "outbox": dict(waiting),
             "last_stop": self._opening.last_stop,
             "clock": self._clock_view(),
             "journal": {

@@ -77,6 +77,8 @@ class Running:
     life: CycleLife
     cycle_id: int
     started: float
+    trace: Trace
+    """What was heard of it so far."""
 
 
 class CabinetWorker:
@@ -92,6 +94,8 @@ class CabinetWorker:
         self.cabinet = cabinet
         self.queue: deque[Job] = deque()
         self.running: Running | None = None
+        self.newest: Running | None = None
+        """The running cycle, and once it is over the one that ran last: for people."""
         self.current: Job | None = None
         self._floor = floor
         self._clock = floor.clock
@@ -361,7 +365,7 @@ class CabinetWorker:
     ) -> tuple[CycleLife, float | None]:
         life = CycleLife()
         cycle_id = opened.cycle_id
-        self.running = Running(job, life, cycle_id, self._clock.monotonic())
+        self.running = self.newest = Running(job, life, cycle_id, self._clock.monotonic(), trace)
         eye: EyeTrace | None = None
         if job.test is not None:
             job.test.progress("cycle_opened", {"cycle_id": cycle_id})

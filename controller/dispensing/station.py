@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,9 @@ SWAPPED = "board_swapped"
 """Another record memory answers on the port (VBP rule 6): `board accept` after a look."""
 
 RESETS_KEPT = 20
+
+EYE_CHANGES_KEPT = 32
+"""As many edges as an eye's trace shows on one line: some ten items that fell."""
 
 MOTOR_MAY_TURN = "motor_may_turn"
 """The board said that a motor did not stop: nobody reaches in before a technician looked."""
@@ -136,6 +140,8 @@ class Station:
         self.identity: Identity | None = None
         self.resets: list[dict[str, Any]] = []
         """Restarts of the board that were seen, newest last, for people."""
+        self.eye_changes: deque[tuple[float, str]] = deque(maxlen=EYE_CHANGES_KEPT)
+        """Wall time of hearing, and the new level of the light eye; newest last, for people."""
         self._journal = journal
         self._clock = clock
         self._rules = rules
@@ -365,6 +371,7 @@ class Station:
             case DoorChanged(open=is_open):
                 await self._journal.event("door", {"board": name, "open": is_open}, key)
             case EyeChanged(level=level):
+                self.eye_changes.append((self._clock.wall(), level))
                 at_rest = self._clock.monotonic() - self.last_cycle_end > EYE_REST_S
                 if at_rest and not self.cycle_open:
                     await self._journal.event("eye", {"board": name, "level": level}, key)

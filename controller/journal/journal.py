@@ -54,6 +54,7 @@ from controller.journal import (
     service_mode,
     technician,
     units,
+    watching,
 )
 from controller.journal.files import Files, for_people, make_folder, take_lock
 from controller.journal.limits import Bucket, Pause
@@ -360,6 +361,15 @@ class Journal(Visits):
 
     async def events(self, limit: int) -> list[dict[str, Any]]:
         return await self._read(lambda tx: queries.events(tx, limit))
+
+    @property
+    def commits(self) -> int:
+        """Grows with each transaction that was written."""
+        return self._store.commits
+
+    async def at_hand(self) -> dict[str, Any]:
+        """What a live view shows; see `watching`."""
+        return await self._read(watching.at_hand)
 
     async def totals(self) -> dict[str, int]:
         limited = self.limited

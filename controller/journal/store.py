@@ -155,6 +155,8 @@ class Store:
         self._on_damage = on_damage
         self._inline = inline
         self._closed = False
+        self.commits = 0
+        """Counted up by the database's thread; who reads it sees whether anything was written."""
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if not inline:
@@ -340,6 +342,7 @@ class Store:
     def _commit(self) -> None:
         """The only COMMIT of the program: durable when it returns."""
         self._connection.execute("COMMIT")
+        self.commits += 1
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:  # SQLite may have rolled back by itself

@@ -77,6 +77,10 @@ class Machine(Books, Protocol):
         """`shapes.JournalExtract`: the newest `rows` (1..500) of each table."""
         ...
 
+    def watch(self) -> AsyncGenerator[Mapping[str, Any], None]:
+        """`shapes.WatchLine`s until it is closed, at any moment: a snapshot, then changes."""
+        ...
+
     # ------------------------------------------------------------------ acting
 
     async def lane_enable(self, channel: str, reason: str, who: str) -> Mapping[str, Any]:

@@ -183,6 +183,11 @@ def _reads(path: str, asked: type[Asked], answer: Answers) -> Route:
     return Route("GET", path, Right.READ, asked, answer)
 
 
+def _follows(path: str, asked: type[Asked], stream: Streams) -> Route:
+    """Lines as they come, for as long as somebody reads them."""
+    return Route("GET", path, Right.READ, asked, stream=stream)
+
+
 def _acts(path: str, asked: type[Asked], answer: Answers) -> Route:
     return Route("POST", path, Right.ACT, asked, answer)
 
@@ -212,6 +217,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     _reads("/v1/doctor", Nothing, lambda m, _q, _w: m.doctor()),
     _reads("/v1/journal/extract", ExtractAsked, lambda m, q, _w: m.journal_extract(q.rows)),
+    _follows("/v1/watch", Nothing, lambda m, _q, _w: m.watch()),
     _acts(
         "/v1/lanes/{channel}/enable",
         LaneReasoned,

@@ -498,6 +498,100 @@ class Bundle(TypedDict):
     missing: list[BundleGap]
 
 
+# --------------------------------------------------------------------------- watch
+
+
+class WatchedBoard(TypedDict):
+    """A `BoardView` with the end of its quarantine as a moment, and the newest edges of its eye."""
+
+    protocol: str
+    up: bool
+    text: str
+    eye: str
+    door: str
+    temperature_c: float | None
+    quarantined_until: float | None
+    out_of_service: str
+    eye_changes: list[tuple[float, str]]
+    """When the daemon heard of it, and the new level; newest last."""
+
+
+class WatchedCycle(TypedDict):
+    """A cabinet's cycle: the one that waits to begin, or runs, or ran last."""
+
+    channel: str
+    purpose: str
+    state: str
+    """waiting; opened, written, accepted, moving, ended; withdrawn, refused, collided."""
+    why: NotRequired[str]
+    """waiting: for what. It has none of the following."""
+    cycle_id: NotRequired[int]
+    times: NotRequired[dict[str, float]]
+    """State -> when it was reached; states that the board never told of are missing."""
+    line_up: NotRequired[bool]
+    outcome: NotRequired[str | None]
+    reason: NotRequired[str | None]
+    evidence: NotRequired[str | None]
+    drops: NotRequired[int]
+
+
+class WatchedMessage(TypedDict):
+    """A result or order message, on its way to the platform."""
+
+    topic: str
+    seq: int
+    at: float
+    sent_at: float | None
+    order: str
+    unit: int | None
+    what: str
+    """Its outcome or status."""
+    why: str | None
+    """Its reason or code."""
+    channel: str | None
+
+
+class WatchedUnknown(TypedDict):
+    """An item of which nobody can say whether it fell, until it is resolved or counted."""
+
+    channel: str
+    order_id: int | None
+    """None: a test vend, `test_id`."""
+    delivery_id: str | None
+    unit: int | None
+    revision: int | None
+    test_id: str | None
+    reason: str | None
+    at: float
+
+
+class WatchPicture(TypedDict):
+    """Parts of the machine, each a table of its own. In a line of changes only the rows that
+    are new or other, None for a row that is gone."""
+
+    machine: dict[str, Any]
+    """`Status` without boards, cabinets and moving lanes, and `stopping`."""
+    boards: dict[str, WatchedBoard]
+    cabinets: dict[str, CabinetView]
+    lanes: dict[str, LaneView]
+    cycles: dict[str, WatchedCycle | None]
+    """By cabinet."""
+    unknown: dict[str, WatchedUnknown]
+    messages: dict[str, WatchedMessage]
+    """The newest; by a key that grows."""
+    events: dict[str, dict[str, Any]]
+    """The newest, by event_seq: `at`, `kind`, `detail`."""
+
+
+class WatchLine(TypedDict):
+    """One line of `GET /v1/watch`."""
+
+    part: str
+    """snapshot: `data` is a WatchPicture. Else a part's name: `data` has its changed rows."""
+    at: float
+    data: dict[str, Any]
+
+
 # --------------------------------------------------------------------------- acting
 
 

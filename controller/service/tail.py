@@ -18,8 +18,9 @@ from aiohttp import web
 from controller.service.routes import Answer
 from controller.service.wire import Rejected, line
 
-MAX_TAILS = 4
-"""Two windows of a technician, a collector, and one to spare. Apart from the test vends: who
+MAX_TAILS = 6
+"""`watch` takes two, the picture and the frames: two people watch, one window has a trace, and
+one is to spare. Apart from the test vends: who
 reads keeps nobody from acting."""
 
 HEARTBEAT_S = 5.0

@@ -291,6 +291,11 @@ class MemoryMachine(MemoryBooks):
         """What `stop_test` says of it; only a motor that stops ends the cycle by that."""
         self.eye_of_cycle: dict[str, Any] | None = None
         self.eye_lines: list[dict[str, Any]] = []
+        self.watch_lines: list[dict[str, Any]] = [
+            {"part": "snapshot", "at": NOON, "data": {"machine": {"mode": "ready"}}},
+            {"part": "machine", "at": NOON + 1, "data": {"mode": "dispensing"}},
+        ]
+        self.watchers = 0
         self.outcome = "delivered"
 
     async def _answer(self, name: str) -> Mapping[str, Any]:
@@ -338,6 +343,16 @@ class MemoryMachine(MemoryBooks):
     async def journal_extract(self, rows: int) -> Mapping[str, Any]:
         self.acts.append(("journal_extract", rows))
         return await self._answer("extract")
+
+    async def watch(self) -> AsyncGenerator[Mapping[str, Any], None]:
+        """The lines that a test put in, then quiet until `hold` is set."""
+        self.watchers += 1
+        try:
+            for line in self.watch_lines:
+                yield line
+            await self.hold.wait()
+        finally:
+            self.watchers -= 1
 
     async def lane_enable(self, channel: str, reason: str, who: str) -> Mapping[str, Any]:
         self._lane(channel).update(health="ok", health_reason="")
