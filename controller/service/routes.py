@@ -192,7 +192,8 @@ def _acts(path: str, asked: type[Asked], answer: Answers) -> Route:
     return Route("POST", path, Right.ACT, asked, answer)
 
 
-def _follows(path: str, asked: type[Asked], stream: Streams) -> Route:
+def _works(path: str, asked: type[Asked], stream: Streams) -> Route:
+    """Long work, told in lines while it is done."""
     return Route("POST", path, Right.ACT, asked, stream=stream)
 
 
@@ -260,10 +261,10 @@ ROUTES: tuple[Route, ...] = (
     _acts("/v1/service/on", Nothing, lambda m, _q, who: m.service_on(who)),
     _acts("/v1/service/off", Nothing, lambda m, _q, who: m.service_off(who)),
     _reads("/v1/outbox", Nothing, lambda m, _q, _w: m.outbox()),
-    _follows("/v1/journal/check", Nothing, lambda m, _q, who: m.journal_check(who)),
-    _follows("/v1/journal/backup", Nothing, lambda m, _q, who: m.journal_backup(who)),
+    _works("/v1/journal/check", Nothing, lambda m, _q, who: m.journal_check(who)),
+    _works("/v1/journal/backup", Nothing, lambda m, _q, who: m.journal_backup(who)),
     _reads("/v1/journal/prune", Nothing, lambda m, _q, _w: m.journal_would_prune()),
-    _follows("/v1/journal/prune", Nothing, lambda m, _q, who: m.journal_prune(who)),
+    _works("/v1/journal/prune", Nothing, lambda m, _q, who: m.journal_prune(who)),
     Route(
         "POST",
         "/v1/lanes/{channel}/test",
