@@ -32,11 +32,13 @@ from controller.cli import (
 from controller.cli.client import DEFAULT_SOCKET, TIMEOUT_S, Daemon
 from controller.cli.exits import Exit, Trouble
 from controller.cli.verbs import Session, Verb
+from controller.cli.watch import verb as watch
 from controller.cli.words import CATALOGUES, language_of, later, say, speak
 
 VERBS: tuple[Verb, ...] = (
     *status.VERBS,
     *doctor.VERBS,
+    *watch.VERBS,
     *orders.VERBS,
     *lanes.VERBS,
     *stock.VERBS,

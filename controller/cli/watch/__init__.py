@@ -1,0 +1,1 @@
+"""`vendctl watch`: the machine live on a full screen. Only `app` needs Textual."""
