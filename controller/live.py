@@ -37,6 +37,10 @@ MOMENTS_KEPT = 64
 """Remembered for one watcher: a cabinet has one cycle at a time, and a board one quarantine."""
 
 Moments = dict[tuple[str, int], float]
+SERVICE_ENDS = ("service mode ends", 0)
+STEADY_S = 0.5
+"""A sum of two clocks and a rounding that differs by less is the same moment."""
+
 Part = dict[str, Any]
 Parts = dict[str, Part]
 
@@ -100,6 +104,7 @@ class Live:
         }
         machine["clock"] = {name: status["clock"][name] for name in ("believed", "newest")}
         machine["stopping"] = self._dispenser.floor.stopping
+        machine["service_mode"] = self._service_mode(status["service_mode"], moments)
         return {
             "cycles": {
                 name: self._cycle(worker, moments)
@@ -117,6 +122,18 @@ class Live:
             "messages": facts["messages"],
             "events": facts["events"],
         }
+
+    def _service_mode(
+        self, view: shapes.ServiceModeView | None, moments: Moments
+    ) -> dict[str, Any] | None:
+        """With the moment at which it leaves by itself, told anew when an act moved it."""
+        if view is None:
+            return None
+        until = round(self._clock.wall() + view["idle_left_s"], 1)
+        told = moments.get(SERVICE_ENDS, 0.0)
+        if abs(told - until) > STEADY_S:
+            told = moments[SERVICE_ENDS] = until
+        return {"who": view["who"], "since": view["since"], "until": told}
 
     def _board(self, name: str, board: shapes.BoardView, moments: Moments) -> Part:
         """With the moment at which a quarantine ends instead of what is left of it, which

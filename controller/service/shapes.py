@@ -570,7 +570,8 @@ class WatchPicture(TypedDict):
     are new or other, None for a row that is gone."""
 
     machine: dict[str, Any]
-    """`Status` without boards, cabinets and moving lanes, and `stopping`."""
+    """`Status` without boards, cabinets and moving lanes, and `stopping`. `service_mode` has
+    `until`, the moment at which it leaves by itself, instead of `idle_left_s`."""
     boards: dict[str, WatchedBoard]
     cabinets: dict[str, CabinetView]
     lanes: dict[str, LaneView]

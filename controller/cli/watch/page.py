@@ -206,7 +206,14 @@ def _troubles(seen: Seen) -> list[Line]:
     if not machine:
         return []
     parts = {name: seen.part(name) for name in ("boards", "cabinets")}
-    found = troubles_of({**machine, **parts, "mode": "ready"})  # the mode stands above
+    # Mode and service mode are told here, without what is left of it: that would tick.
+    found = troubles_of({**machine, **parts, "mode": "ready", "service_mode": None})
+    if isinstance(service := machine.get("service_mode"), Mapping):
+        fields = {
+            "who": service.get("who", "?"),
+            "until": screen.at(service.get("until"), day=False),
+        }
+        found.insert(0, say("service mode ({who}): no order is taken; to {until}", **fields))
     for name, board in seen.part("boards").items():
         if board.get("quarantined_until") is not None:
             until = screen.at(board["quarantined_until"], day=False)

@@ -76,6 +76,16 @@ def test_without_colour_at_60_columns_in_a_terminal_without_utf8(
         terminal.press("bent\r")
         wait_for(lambda: "xA1" in terminal.text(), "health by shape")
         assert "lane A1: disabled (bent)" in terminal.text()
+        terminal.press("s")
+        wait_for(lambda: "begins service mode" in terminal.text(), "the question")
+        terminal.press("y")
+        wait_for(lambda: "! service mode" in terminal.text(), "until when")
+        wait_for(lambda: "to send 0" in terminal.text(), "what was done is told")
+        time.sleep(1.5)
+        before, shown = len(terminal.sent), terminal.text()
+        time.sleep(3.0)
+        assert terminal.text() == shown
+        assert len(terminal.sent) == before, "no countdown over a slow link"
         coloured = [b"\x1b[3%d" % colour for colour in range(8)] + [b"\x1b[38", b"\x1b[48"]
         assert [code for code in coloured if code in terminal.sent] == []
 
