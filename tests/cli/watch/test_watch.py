@@ -31,6 +31,7 @@ def test_a_test_vend_passes_through_its_states_and_a_restart_is_survived(
     with vendctl(site.daemon.control, "watch", size=(80, 24)) as (terminal, child):
         wait_for(lambda: "Nothing moves." in terminal.text(), "the first picture")
         wait_for(lambda: "✓A1" in terminal.text(), "its lanes")
+        wait_for(lambda: "MACHINE_STATUS" in terminal.text(), "an XY board's, once a minute", 20)
         time.sleep(1.0)  # what came with the start: the boards tell of themselves
         before = len(terminal.sent)
         time.sleep(QUIET_S)
@@ -81,6 +82,7 @@ def test_without_colour_at_60_columns_in_a_terminal_without_utf8(
         terminal.press("y")
         wait_for(lambda: "! service mode" in terminal.text(), "until when")
         wait_for(lambda: "to send 0" in terminal.text(), "what was done is told")
+        wait_for(lambda: "MACHINE_STATUS" in terminal.text(), "an XY board's, once a minute", 20)
         time.sleep(1.5)
         before, shown = len(terminal.sent), terminal.text()
         time.sleep(3.0)
