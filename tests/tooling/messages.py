@@ -186,6 +186,8 @@ def renewed(known: Catalog) -> Catalog:
     )
     for sentence in sentences():
         before = known.get(sentence.text)
+        if before and bool(before.pluralizable) != isinstance(sentence.text, tuple):
+            before = None  # the same words, once with a count and once without
         fresh.add(
             sentence.text,
             before.string if before else "",
