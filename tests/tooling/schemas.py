@@ -20,6 +20,7 @@ SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 SHAPES: Mapping[str, Any] = {
     "status": shapes.Status,
+    "watch": shapes.WatchLine,
     "clock accept": shapes.ClockActed,
     "orders": shapes.Orders,
     "order": shapes.OrderDetails,
