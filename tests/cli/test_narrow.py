@@ -126,6 +126,7 @@ PAGES = [
 ]
 
 NOT_PAGES = {
+    "watch": "a full screen: tests/cli/watch",
     "completion": "a script for a shell",
     "config check": "a line a mistake, as an editor jumps to it",
 }
