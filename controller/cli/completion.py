@@ -49,6 +49,12 @@ def lanes_and_turns(daemon: Daemon) -> Iterator[str]:
     yield from lanes(daemon)
 
 
+def orders_and_turns(daemon: Daemon) -> Iterator[str]:
+    """Of the verb `order`, whose first word may be an act."""
+    yield "cancel"
+    yield from orders(daemon)
+
+
 Names = Callable[[Daemon], Iterable[str]]
 
 NAMES: Mapping[str, Names] = {
@@ -57,6 +63,8 @@ NAMES: Mapping[str, Names] = {
     "ID": orders,
     "ORDER": orders,
     "ID[/DELIVERY]": orders,
+    "ORDER[/DELIVERY]": orders,
+    "[cancel] ID[/DELIVERY]": orders_and_turns,
     "CABINET": cabinets,
     "BOARD": boards,
     "cabinet NAME": cabinets,

@@ -60,7 +60,13 @@ def run_cancel(
             f"{name} {now.get(name, '?')}"
             for name in ("delivered", "not_delivered", "unknown", "waiting", "running")
         )
-        screen.data(f"order {screen.order_key(now)}: {screen.clean(done.get('code'))}")
+        screen.data(
+            say(
+                "order {order}: {code}",
+                order=screen.order_key(now),
+                code=screen.clean(done.get("code")),
+            )
+        )
         for line in screen.wrapped(counts, "  ", "  "):
             screen.data(line)
         if too_late:

@@ -40,13 +40,22 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
         return Exit.FINE
     now = _unit_of(done.get("order", {}), args.unit)
     screen.data(
-        f"unit {args.unit}: {screen.clean(now.get('outcome'))}, "
-        f"revision {screen.clean(now.get('revision'))}"
+        say(
+            "unit {unit}: {outcome}, revision {revision}",
+            unit=args.unit,
+            outcome=screen.clean(now.get("outcome")),
+            revision=screen.clean(now.get("revision")),
+        )
     )
     lane = done.get("lane", {})
     screen.data(
-        f"lane {screen.clean(lane.get('channel'))}: stock {lane.get('stock', '?')}, "
-        f"uncertain {lane.get('uncertain', '?')}, {screen.clean(lane.get('health'))}"
+        say(
+            "lane {lane}: stock {stock}, uncertain {uncertain}, {health}",
+            lane=screen.clean(lane.get("channel")),
+            stock=lane.get("stock", "?"),
+            uncertain=lane.get("uncertain", "?"),
+            health=screen.clean(lane.get("health")),
+        )
     )
     screen.words(say("Done. The platform gets the new result."))
     return Exit.FINE

@@ -737,6 +737,27 @@ class ConfigChecked(TypedDict):
     warnings: list[str]
 
 
+class BackedUp(TypedDict):
+    """Of `journal backup`: the copy that vendctl wrote."""
+
+    file: str
+    bytes: int
+    sha256: str
+    birth: int | None
+
+
+class Restored(TypedDict):
+    """Of `journal restore`, which asks no daemon."""
+
+    journal: str
+    set_aside: str | None
+    """Where the journal that was there lies now; None: there was none."""
+    birth: int | None
+    """Of the copy; the next start takes a new one."""
+    orders: int
+    bytes: int
+
+
 class CompletionScript(TypedDict):
     shell: str
     script: str

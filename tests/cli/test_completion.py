@@ -52,7 +52,7 @@ async def ask(shell: dict[str, str], command: list[str], typed: str) -> set[str]
 
 TYPED = [
     ("vendctl st", {"status", "stock"}),
-    ("vendctl stock ", {"set", "fill"}),
+    ("vendctl stock ", {"set", "fill", "undo-test"}),
     ("vendctl lane ", {"enable", "disable", "A1", "A20"}),
     ("vendctl lane disable A2", {"A20"}),
     ("vendctl stock fill ", {"A"}),
@@ -140,5 +140,6 @@ def test_every_argument_that_the_machine_names_is_known() -> None:
     """A new verb's LANE completes by its metavar; one that is spelt otherwise would not."""
     usages = [line.usage for verb in VERBS for line in verb.lines]
     named = {word.strip("[]") for usage in usages for word in usage.split() if word.isupper()}
-    elsewhere = {"N", "FILE", "SHELL", "NAME", "ID[/DELIVERY]", "ID[/DELIVERY"}
+    parts = {"ORDER[/DELIVERY", "ID[/DELIVERY]", "ID[/DELIVERY"}
+    elsewhere = {"N", "FILE", "SHELL", "NAME", "UNIT"} | parts
     assert named - set(NAMES) - elsewhere == set()

@@ -122,12 +122,21 @@ PAGES = [
     ["service", "on", "--yes"],
     ["service", "off", "--yes"],
     ["trace", "--all"],
+    ["outbox"],
+    ["doctor"],
+    ["journal", "prune", "--yes"],
+    ["journal", "check", "--yes"],
+    ["stock", "undo-test", "--yes"],
     ["test", "A20", "--yes"],
 ]
 
 NOT_PAGES = {
     "watch": "a full screen: tests/cli/watch",
+    "eye": "a plot of a bound width: tests/cli/test_eye_plot.py",
+    "resolve": "shows the page of `order`: tests/cli/test_books.py",
     "completion": "a script for a shell",
+    "journal backup": "the name of a file and its digest, to be copied",
+    "journal restore": "needs a stopped daemon: tests/cli/test_books.py",
     "config check": "a line a mistake, as an editor jumps to it",
 }
 """Verb -> why it may be wider."""

@@ -27,7 +27,14 @@ VERBS = (
     ("trace", "--all"),
     ("service", "on"),
     ("service", "off"),
+    ("outbox",),
+    ("doctor",),
+    ("eye", "A", "--seconds", "1"),
+    ("journal", "check"),
+    ("journal", "backup", "{file}"),
+    ("journal", "prune"),
     ("test", "A1"),
+    ("stock", "undo-test", "A1"),
     ("stock", "set", "A2", "3"),
     ("stock", "fill", "A"),
     ("cabinet", "stop", "A"),
@@ -40,7 +47,14 @@ VERBS = (
 REFUSED = (("board", "accept", "main"), ("clock", "accept"), ("lane", "Z9"), ("order", "99"))
 """There is nothing to accept on a machine that is well, and no such lane or order."""
 
-NEED_A_TROUBLE = {"board accept", "clock accept", "config check"}
+NEED_A_TROUBLE = {
+    "board accept",
+    "clock accept",
+    "config check",
+    "journal restore",
+    "resolve",
+    "watch",
+}
 """Their shapes are tried on a machine in memory (tests/service, tests/cli)."""
 
 
@@ -68,7 +82,8 @@ def test_every_answer_of_the_real_daemon_fits_its_schema(site: Site) -> None:
     site.platform.dispense(1, [{"product_id": 122, "quantity": 1}])
     site.platform.wait_order(1, "finished")
     for words in VERBS:
-        ran = site.daemon.run_ctl(*words, "--json", "--yes")
+        filled = [word.format(file=site.directory / "copy.db") for word in words]
+        ran = site.daemon.run_ctl(*filled, "--json", "--yes")
         assert ran.returncode in {0, 1}, ran.stderr
         verb = verb_of(words)
         answers = ran.stdout.splitlines() if verb in LINES else [ran.stdout]

@@ -23,10 +23,19 @@ SHAPES: Mapping[str, Any] = {
     "watch": shapes.WatchLine,
     "clock accept": shapes.ClockActed,
     "orders": shapes.Orders,
-    "order": shapes.OrderDetails,
     "events": shapes.Events,
     "lanes": shapes.Lanes,
     "lane": shapes.LaneDetails | shapes.LaneActed,
+    "order": shapes.OrderDetails | shapes.OrderCancelled,
+    "resolve": shapes.Resolved,
+    "outbox": shapes.OutboxView,
+    "doctor": shapes.Checks | shapes.Bundle,
+    "eye": shapes.EyeLine,
+    "journal check": shapes.CheckStep,
+    "journal backup": shapes.BackedUp,
+    "journal restore": shapes.Restored,
+    "journal prune": shapes.PruneStep,
+    "stock undo-test": shapes.TestsUndone,
     "stock set": shapes.LaneActed,
     "stock fill": shapes.LanesActed,
     "service on": shapes.ServiceActed,
@@ -42,7 +51,7 @@ SHAPES: Mapping[str, Any] = {
 }
 """Verb -> what it prints. `lane` has two acts beside its reading."""
 
-LINES = {"test", "trace"}
+LINES = {"test", "trace", "watch", "eye", "journal check", "journal prune"}
 """They print an object a line."""
 
 FAILURE = "failure"

@@ -120,16 +120,31 @@ async def test_a_test_vend_tells_its_steps(
 
 
 async def test_a_refusal_is_shown_with_its_reason_until_a_key(
-    service: Service, told: MemoryMachine, socket_dir: Path
+    service: Service, told: MemoryMachine, socket_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the daemon has no such verb."""
+    def refuse(*_given: object, **_more: object) -> Any:
+        raise Refused("being_settled", "board main is still asked")
+
+    monkeypatch.setattr(told, "resolve", refuse)
     async with watching(socket_dir / "control.sock") as (pilot, app):
         await pilot.press("r")
         await until(lambda: "unit 2 of 11 may have dropped" in text(app))
         await pilot.press("y", *"seen", "enter")
         await until(lambda: "any key: go on" in text(app))
+        assert "board main is still asked" in text(app)
         await pilot.press("space")
         await until(lambda: "any key: go on" not in text(app))
+
+
+async def test_an_unknown_unit_is_resolved(
+    service: Service, told: MemoryMachine, socket_dir: Path
+) -> None:
+    async with watching(socket_dir / "control.sock") as (pilot, app):
+        await pilot.press("r")
+        await until(lambda: "unit 2 of 11 may have dropped" in text(app))
+        await pilot.press("y", *"seen", "enter")
+        verdict = ("resolve", 11, "", 2, "delivered", 1, "seen", ME)
+        await until(lambda: verdict in told.acts)
 
 
 async def test_frames_scroll_and_where_none_can_be_had_the_rest_is_shown(
