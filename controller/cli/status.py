@@ -118,6 +118,11 @@ def page(status: Mapping[str, Any], troubles: list[str]) -> list[str]:
 def _moving(status: Mapping[str, Any]) -> list[str]:
     """The first line: whether a hand may be hurt now."""
     if not status.get("moving"):
+        doubtful = _may_turn(status)
+        if doubtful:
+            names = ", ".join(map(screen.clean, doubtful))
+            sentence = say("NOT KNOWN whether a motor turns: board {names}", names=names)
+            return [screen.paint(line, "bad") for line in screen.wrapped(sentence, "", "  ")]
         return [screen.paint(say("Nothing moves."), "good")]
     lines: list[str] = []
     for lane in status.get("moving_lanes") or [{}]:
@@ -129,6 +134,21 @@ def _moving(status: Mapping[str, Any]) -> list[str]:
         )
         lines += [screen.paint(line, "bad") for line in screen.wrapped(sentence, "", "  ")]
     return lines
+
+
+def _may_turn(status: Mapping[str, Any]) -> list[str]:
+    """Boards that gave no answer to a drive, or said that a motor did not stop (P5)."""
+    silent = {
+        name
+        for name, board in _part(status, "boards").items()
+        if isinstance(board.get("quarantined_until_s"), int | float)
+    }
+    told = {
+        str(cabinet.get("board"))
+        for cabinet in _part(status, "cabinets").values()
+        if cabinet.get("reason") == "motor_may_turn"
+    }
+    return sorted(silent | told)
 
 
 def _facts(status: Mapping[str, Any]) -> list[tuple[str, object]]:

@@ -173,8 +173,14 @@ async def test_what_holds_back_results_or_goods_is_said(
     assert "! board main: the door is open; nothing is dispensed" in ran.out
 
 
-async def test_the_first_line_says_that_nothing_moves(service: Service, vendctl: Vendctl) -> None:
+async def test_the_first_line_says_whether_anything_moves(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
     assert (await vendctl("status")).out.splitlines()[0] == "Nothing moves."
+    silent = board_view(quarantined_until_s=12.0)
+    machine.answers["status"] = status_view(moving=False, moving_lanes=[], boards={"main": silent})
+    first = (await vendctl("status")).out.splitlines()[0]
+    assert first == "NOT KNOWN whether a motor turns: board main"
 
 
 async def test_an_order_that_did_not_all_arrive_is_bad_news(
