@@ -356,7 +356,7 @@ class CabinetWorker:
             self._station.cycle_open = False
             self._station.last_cycle_end = self._clock.monotonic()
             run.running -= 1
-        if life.state is CycleState.ENDED:
+        if life.finding is not None and life.finding.left_home:
             run.active = self._station.last_cycle_end
         return life, opened, written
 
@@ -442,7 +442,8 @@ class CabinetWorker:
     async def _before_second_cycle(self, job: Job) -> Job:
         """P2: the late-drop window passes, with the board's turn held, and events are drained.
         A daemon that stops does not wait for it: the next start keeps the first outcome."""
-        over = self._clock.monotonic() + self._floor.rules.late_drop_window_s
+        began = self._clock.monotonic()
+        over = began + self._floor.rules.late_drop_window_s
         while not self._floor.stopping and (left := over - self._clock.monotonic()) > 0:
             await Bell.wait(self._floor.bell.tick(), self._clock, left)
         while not self._floor.stopping:
@@ -453,7 +454,10 @@ class CabinetWorker:
             if proven >= LINK_PROVEN_S:
                 break
             await Bell.wait(tick, self._clock, LINK_PROVEN_S - proven)
-        job.run.active = self._clock.monotonic()  # the window is no pause of the order's (P4)
+        if job.run.active is not None:
+            # The window is no pause of the order's (P4), and does not begin one either.
+            now = self._clock.monotonic()
+            job.run.active = min(now, job.run.active + now - began)
         return job
 
     async def _tell(self, kind: str, detail: dict[str, Any]) -> None:

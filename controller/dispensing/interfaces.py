@@ -391,7 +391,8 @@ class UnitJob:
     accepted_boot: str = ""
     """The machine's boot in which it was accepted (P4)."""
     order_active_at: float | None = None
-    """Wall time at which the newest cycle of its order ended; None before the first (P4)."""
+    """Wall time at which the newest cycle of its order ended whose motor may have moved; None
+    before the first (P4)."""
 
 
 @dataclass(frozen=True, slots=True)

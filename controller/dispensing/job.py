@@ -25,7 +25,8 @@ class OrderRun:
 
     expires: float
     active: float | None = None
-    """End of its newest cycle; None before the first."""
+    """End of its newest cycle whose motor may have moved; None before the first: only such a
+    cycle begins an order (P4)."""
     running: int = 0
     """Cycles of it that are open now, in all cabinets: no deadline passes meanwhile."""
     found: bool = False

@@ -16,6 +16,7 @@ from controller.dispensing.interfaces import NotWritten
 from controller.dispensing.job import PAUSE_S, Job, OrderRun
 from controller.errors import JournalUnwritable, Refused
 from controller.model import Lane
+from firmware_sim.board import ResetCause
 from tests.virtual.test_heart import TWIN, drives, fault, outcomes, play
 from tests.virtual.world import SPIRAL, TRACK, World, world
 from tests.virtual_time import run_virtual, virtual_wall
@@ -159,6 +160,28 @@ def test_p4_a_cycle_whose_motor_never_moved_did_not_begin_its_order(tmp_path: Pa
             assert drives(machine, "main") == 0
 
     run_virtual(main)
+
+
+@pytest.mark.parametrize("second_cycles", [0, 1])
+def test_p4_a_cycle_whose_frame_was_lost_did_not_begin_its_order(
+    tmp_path: Path, second_cycles: int
+) -> None:
+    """The board never hears of the drive, and can say so only when the deadline has passed:
+    neither the order's next unit nor a second cycle of this one may move then."""
+
+    async def story(machine: World) -> None:
+        async def board_restarts() -> None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.1, machine.boards["main"].reset, ResetCause.WATCHDOG)
+
+        fault(machine, "main", "lose_command", lane=1, cycle=1)
+        afterwards(machine.journal, "open_cycle", board_restarts)
+        await machine.order(1, (121, 2), ttl=1)
+        await machine.rest()
+        assert [reason for _, reason in outcomes(machine, 1)] == ["not_started", "expired"]
+        assert drives(machine, "main") == 0
+
+    play(tmp_path, story, replace(TRACK, second_cycles=second_cycles))
 
 
 @pytest.mark.parametrize("asleep_s", [10, 36_000])
