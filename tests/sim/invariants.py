@@ -69,6 +69,8 @@ class Cycle:
     faults: set[str] = field(default_factory=set)
     closed: bool = False
     """Seen closed in a journal."""
+    board_cut: bool = False
+    """Its board was reset or lost its power while it ran: what fell last may be in no record."""
     board_busy: bool = False
     """Its board turned an earlier cycle's motor when it was opened, and had said nothing of it for
     a quarantine: an XY board lets the command wait, and nobody can ask for it back."""
@@ -190,6 +192,10 @@ class Judge:
                 cycle.fell += 1
             if self.newest.get(board) is not cycle:
                 self._fool(board)  # an item of an earlier cycle, in this one's eye
+        elif event in {"power_off", "board_reset"}:
+            newest = self.newest.get(board)
+            if newest is not None and not newest.closed:
+                newest.board_cut = True
         elif event == "fault" and line["kind"] == "lose_command":
             newest = self.newest.get(board)
             if newest is not None:

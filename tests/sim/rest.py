@@ -53,6 +53,7 @@ def last_word(judge: Judge) -> None:
         if cycle.order is None:
             tests[by_lane[cycle.board, cycle.lane]] += cycle.fell or 1
         extra += max(0, cycle.fell - 1)
+        judge.counts["second_fell_in_the_dark"] += cycle.board_cut and cycle.fell > 1
         if cycle.fell and cycle.excuse and judge.counted_without(cycle):
             judge.counts[cycle.excuse] += 1
             extra += 1
@@ -181,5 +182,8 @@ def _clear(judge: Judge, board: str, lane: int) -> bool:
     if judge.fills[board] or not plan.drop_sensor:
         return False
     return not any(
-        c.fooled or c.excuse or (c.fell > 1 and judge.outcome(c) in {"unknown", ""}) for c in mine
+        c.fooled
+        or c.excuse
+        or (c.fell > 1 and (c.board_cut or judge.outcome(c) in {"unknown", ""}))
+        for c in mine
     )
