@@ -11,8 +11,8 @@ first as soon as it does.
 | --- | --- |
 | drive_frame | a drive command was received and started; `cycle_id` (VBP) or `pack_no` (XY) |
 | motor_started, motor_stopped | current on and off; `why` it stopped, `run_ms` |
-| product_left | an item went over the edge of its lane |
-| product_fell | it passed the eye and landed; `seen` whether the eye could see it |
+| product_left | an item went over the edge of its lane; `item`, its number since the start |
+| product_fell | that `item` passed the eye and landed; `seen` whether the eye could see it |
 | eye_blocked, eye_clear | the light eye's level |
 | door_open, door_closed | the door |
 | power_on, power_off, board_reset | the board's life; `cause` |

@@ -147,6 +147,7 @@ class Machine:
         """What darkens the eye now: cause -> how many of it."""
         self._blocked_since: float | None = None
         self._items = 0
+        """Items that went over an edge since the start: the newest one's number."""
 
     # ------------------------------------------------------------------ eye and door
 
@@ -299,23 +300,23 @@ class Machine:
             fall_ms += LATE_DROP_MS if late.delay_ms is None else late.delay_ms
         for index in range(together):
             lane.goods -= 1
-            self._ledger.write("product_left", lane.number, goods=lane.goods)
-            self._fall(lane.number, run.plan, fall_ms + index * DOUBLE_DROP_MS)
+            self._items += 1
+            self._ledger.write("product_left", lane.number, goods=lane.goods, item=self._items)
+            self._fall(lane.number, self._items, run.plan, fall_ms + index * DOUBLE_DROP_MS)
 
-    def _fall(self, lane: int, plan: CyclePlan, fall_ms: float) -> None:
+    def _fall(self, lane: int, item: int, plan: CyclePlan, fall_ms: float) -> None:
         """Both ends of its pulse are timed from here: a loop that is late, and at a high
         speed all are, makes no two items out of step with each other."""
-        self._items += 1
-        cause = f"product {self._items}"
-        self._timeline.after_ms(fall_ms, self._fell, lane, plan, cause)
+        cause = f"product {item}"
+        self._timeline.after_ms(fall_ms, self._fell, lane, item, plan, cause)
         if not plan.keys() & UNPULSED:
             pulse_ms = self._rng.uniform(*PULSE_MS)
             self._timeline.after_ms(fall_ms + pulse_ms, self._passed, cause, lane)
 
-    def _fell(self, lane: int, plan: CyclePlan, cause: str) -> None:
+    def _fell(self, lane: int, item: int, plan: CyclePlan, cause: str) -> None:
         dark = self.eye_blocked or self.eye_faulty or not self.powered or not self._has_eye
         seen = "eye_blind" not in plan and not dark
-        self._ledger.write("product_fell", lane, seen=seen)
+        self._ledger.write("product_fell", lane, seen=seen, item=item)
         if "eye_blind" in plan:
             return
         if "item_on_eye" in plan:

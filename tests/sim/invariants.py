@@ -117,6 +117,9 @@ class Judge:
         """Board -> the cycle that was opened for it last."""
         self.driven: dict[tuple[str, int], Cycle] = {}
         """(board, lane) -> the cycle whose drive frame the board took up last."""
+        self.left: dict[tuple[str, int], Cycle] = {}
+        """(board, item) -> the cycle that carried it over the edge: what falls late may fall when
+        its lane was driven again."""
         self.counts: Counter[str] = Counter()
         self.time = Knowledge(
             world.clock, world.scenario.require_sync, world.machine.settings.clock.skew_s
@@ -186,8 +189,12 @@ class Judge:
             self._judge_drive(board, int(lane or 0), line)
         elif event == "motor_started":
             self._judge_motion(board, int(lane or 0))
-        elif event == "product_fell":
+        elif event == "product_left":
             cycle = self.driven.get((board, int(lane or 0)))
+            if cycle is not None:
+                self.left[board, line["item"]] = cycle
+        elif event == "product_fell":
+            cycle = self.left.pop((board, line["item"]), None)
             if cycle is not None:
                 cycle.fell += 1
             if self.newest.get(board) is not cycle:

@@ -115,6 +115,36 @@ def test_the_power_goes_between_the_last_word_of_a_unit_and_the_drive_of_the_nex
     assert cycles == {1, 2}, "the power went before and behind the commit that opened the next"
 
 
+def test_an_item_that_falls_behind_the_next_cycle_of_its_lane_is_its_own_cycles() -> None:
+    """The first item hangs at the edge for a minute; meanwhile the lane is driven again, and jams.
+    Nobody can know by then whose item falls: counted as fallen too late, of the first cycle."""
+    order = {"lines": [{"product_id": 122, "quantity": 1}], "ttl": 90, "age": 0}
+    hangs = {"board": "main", "name": "late_drop", "delay_ms": 60_000}
+    jams = {"board": "main", "name": "motor_overcurrent"}
+    happenings = (
+        Happening(3.0, "fault", hangs),
+        Happening(3.0, "order", order),
+        Happening(10.0, "fault", jams),
+        Happening(10.0, "order", order),
+        Happening(100.0, "nonsense", {"which": 0.1}),
+    )
+    world = play(
+        Scenario(
+            seed=1,
+            layout="vbp",
+            second_cycles=0,
+            require_sync=False,
+            max_parallel=1,
+            happenings=happenings,
+        )
+    )
+    assert world.broken == ""
+    first, second = world.judge.cycles.values()
+    assert (first.lane, first.drives, first.fell) == (second.lane, 1, 1)
+    assert (second.drives, second.fell, second.fooled) == (1, 0, True)
+    assert world.judge.counts["fell_too_late"] == 1
+
+
 def test_a_dropped_process_runs_nothing_any_more() -> None:
     timeline = Timeline(1)
     loop, other = timeline.loop("dies"), timeline.loop("lives")
