@@ -88,21 +88,23 @@ def accept_board(world: World, which: float, board: str, lasts_s: float) -> None
     if crossed(world):
         return  # who looks at the boards sees that
 
-    async def accept(operations: Any) -> None:
-        accepted = world.judge.losses.accepted
-        was = accepted.get(board)
-        # A crash may come between the commit and our hearing of it.
-        accepted[board] = world.boards[board].memory.memory_id
-        try:
-            await operations.board_accept(board, "technician")
-        except Exception:
-            if was is None:
-                del accepted[board]
-            else:
-                accepted[board] = was
-            raise
+    world._act(lambda operations: accept(world, operations, board))
 
-    world._act(accept)
+
+async def accept(world: World, operations: Any, board: str) -> None:
+    """`board accept`, and the judge knows that a person did it."""
+    accepted = world.judge.losses.accepted
+    was = accepted.get(board)
+    # A crash may come between the commit and our hearing of it.
+    accepted[board] = world.boards[board].memory.memory_id
+    try:
+        await operations.board_accept(board, "technician")
+    except Exception:
+        if was is None:
+            del accepted[board]
+        else:
+            accepted[board] = was
+        raise
 
 
 def _channel(world: World, board: str, which: float) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.sim import rest
+from tests.sim import hands, rest
 from tests.sim.hands import GOODS
 from tests.sim.scenario import Scenario
 from tests.sim.world import REST_WITHIN_S, ROOT, World
@@ -102,7 +102,7 @@ class Shop(World):
         async def visit() -> None:
             for name, station in stations.items():
                 if station.out_of_service:  # it forgot its memory: perhaps another board
-                    await operations.board_accept(name, "technician")
+                    await hands.accept(self, operations, name)
             await operations.stock_fill(None, "technician")
             for plan in plans.values():
                 for cabinet in plan.cabinets:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from controller.uplink.mailbox import Mailbox
-from tests.soak import memory
+from tests.sim.scenario import Happening
+from tests.soak import day, memory, shop
 from tests.soak.flat import Growth, growths, table
 
 SHORT_H, WARM_UP_H = 2.0, 0.5
@@ -52,6 +53,25 @@ def test_a_leak_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     found = played(tmp_path, LEAKY_H, LEAKY_WARM_UP_H)
     grown = {growth.name for growth in found if not growth.is_flat}
     assert "objects controller.uplink.link.Inbound" in grown
+
+
+def test_a_board_that_forgot_sells_again_once_the_round_accepted_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge knows who accepted it: he takes no drive on a board that nobody accepted."""
+
+    def watch(seed: int, number: int, layout: str, rates: day.Rates) -> list[Happening]:
+        forgets = Happening(rates.watch_s / 2, "fault", {"board": "main", "name": "forget_memory"})
+        others = [each for each in day.watch(seed, number, layout, rates) if each.kind != "fault"]
+        return sorted([*others, *([forgets] if number == 0 else [])], key=lambda each: each.at)
+
+    monkeypatch.setattr(shop, "watch", watch)
+    there = shop.Shop(1, "vbp", tmp_path, day.BUSY, memory.RETENTION_DAYS)
+    fell: list[int] = []
+    before = there.boards["main"].memory.memory_id
+    there.sell(0.5, lambda: fell.append(there.judge.counts["product_fell"]))
+    assert there.boards["main"].memory.memory_id != before
+    assert fell[1] > fell[0] > 0
 
 
 def test_a_line_that_climbs_grows_and_one_odd_sample_does_not() -> None:
