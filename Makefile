@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.cache/broker/bin:$(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup broker test check demo bench sim soak fuzz powercut torture messages generated constraints clean
+.PHONY: help setup broker test check demo drill bench sim soak fuzz powercut torture messages generated constraints clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -27,6 +27,9 @@ check: setup ## lint, format, types, and who may import whom
 
 demo: setup broker ## watch orders become falling products, in a minute; STAY=1 leaves it running
 	@.venv/bin/python -m tests.demo.play $(if $(filter-out 0 no,$(STAY)),--stay)
+
+drill: setup broker ## find a fault that nobody tells, with vendctl alone; ARGS="--seed 7"
+	@.venv/bin/python -m tests.drill.play $(ARGS)
 
 bench: setup broker ## measure ourselves against bare baselines; ARGS=--json for figures
 	.venv/bin/python -m benchmarks $(ARGS)

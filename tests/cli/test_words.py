@@ -85,6 +85,9 @@ def test_each_translation_has_the_fields_of_its_sentence() -> None:
     assert wrong == []
 
 
+SAME_IN_CHINESE = {"sha256"}
+
+
 def test_each_translation_is_chinese() -> None:
     """Beside its fields, commands and codes."""
     english = [
@@ -94,6 +97,7 @@ def test_each_translation_is_chinese() -> None:
         for text in strings(message.string)
         if re.search("[A-Za-z]", re.sub(r"\{[^}]*\}", "", text))
         and not re.search("[\u4e00-\u9fff]", text)
+        and not (text == message.id and (text.startswith("sudo ") or text in SAME_IN_CHINESE))
     ]
     assert english == []
 

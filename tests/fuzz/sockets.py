@@ -27,7 +27,7 @@ from tests.fuzz.texts import edited
 from tests.service.memory_machine import MemoryMachine
 
 PATHS = tuple(
-    route.path.format(order_id="1111111", channel="A20", name="main", test_id="t1")
+    route.path.format(order_id="1111111", channel="A20", name="main", test_id="t1", unit="1")
     for route in ROUTES
 )
 NAMES = (b"channel", b"stock", b"cycles", b"cabinet", b"reason", b"limit", b"order_id", b"x")
