@@ -80,6 +80,8 @@ FOUND_WAIT_S = 10.0
 they may have been given out already (P2, P13). A broker that is there answers within 3 s; one
 that is not must not end an order (P12), and P4 allows a pause of 30 s."""
 
+STDIN = 0
+
 PRUNE_EVERY_S = 3600.0
 """Retention is counted in days."""
 
@@ -178,6 +180,8 @@ async def serve(settings: config.Settings, config_file: Path, offline: Path | No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if offline is not None:
+        loop.add_reader(STDIN, _stop_with_vendctl, loop, stop)
     machine = settings.machine
     boot = boot_id()
     belief = Belief(
@@ -205,6 +209,14 @@ async def serve(settings: config.Settings, config_file: Path, offline: Path | No
         raise
     await journal.close()
     log.info("stopped_in_order")
+
+
+def _stop_with_vendctl(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """vendctl holds the other end of our input: however it ends, nobody is left who waits for us,
+    and the next daemon needs the journal's lock."""
+    if not os.read(STDIN, 1024):
+        loop.remove_reader(STDIN)
+        stop.set()
 
 
 def described(opening: Opening) -> dict[str, object]:

@@ -132,7 +132,7 @@ def _start(
         return subprocess.Popen(  # noqa: S603 - our own program
             [*command, "--offline", str(folder / "s")],
             env={**os.environ, "NOTIFY_SOCKET": str(folder / "notify")},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # it ends when this end is closed, also by a kill -9
             stdout=log,
             stderr=log,
             start_new_session=True,

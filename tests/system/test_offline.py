@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
 
 from tests.system.conftest import SiteMaker
+from tests.system.process import PROGRAMS
 from tests.system.site import Site
 from tests.system.waiting import wait_for
 
@@ -68,3 +70,29 @@ def test_it_says_why_it_cannot_begin(site: Site) -> None:
     assert done.returncode == 4
     assert "not_started" in done.stderr
     assert f"is in use by process {site.daemon.pid}" in done.stderr
+
+
+def test_a_vendctl_that_is_killed_leaves_no_daemon_behind(site: Site) -> None:
+    """It would hold the journal and the ports against the real one."""
+    site.daemon.terminate()
+    words = [
+        "--offline",
+        "--config",
+        str(site.daemon.settings),
+        "eye",
+        "A",
+        "--seconds",
+        "60",
+        "--json",
+    ]
+    looking = subprocess.Popen(
+        [str(PROGRAMS / "vendctl"), *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert looking.stdout is not None
+        assert looking.stdout.readline(), "it looks at the eye"
+    finally:
+        looking.kill()
+        looking.wait()
+    wait_for(lambda: offline(site, "status")[0] in {0, 1}, "the journal is free again", 30)
+    site.daemon.up()
