@@ -11,6 +11,7 @@ as the capture answered its like, and is a finding where it is more than a quest
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,10 +24,15 @@ from firmware_sim.replay_xy import XySide
 FINDINGS = 20
 """Findings that are told; a host that says something else altogether says much of it."""
 
+LATELY = 16
+"""Frames of the host that may come again: it sends one three times, and no other between."""
+
 
 class Side(Protocol):
     """What differs between the protocols. A frame is the protocol's own `Frame`."""
 
+    drops_repeats: bool
+    """The board knows a frame by its number, and does nothing when it comes again."""
     poll_s: float | None
     """The board speaks first, so often; None: the host does."""
 
@@ -102,6 +108,7 @@ class Replay:
         self.over = asyncio.Event()
         """Everything that matters was said by both."""
         self._extra: list[str] = []
+        self._lately: deque[Any] = deque(maxlen=LATELY)
         self._now = 0
         """Index of the turn that is played."""
         self._begun = False
@@ -149,9 +156,11 @@ class Replay:
             self._play(self.turns[0])
             if self._side.poll_s is not None and self._side.idle(live):
                 return  # an answer to our own poll, before the capture begins
+        again = self._side.drops_repeats and live in self._lately
+        self._lately.append(live)
         at = self._find(live)
         if at is None:
-            self._unrecorded(live)
+            self._unrecorded(live, again=again)
         else:
             turn = self.turns[at]
             if at > self._now and not self._side.floating(live):
@@ -185,11 +194,12 @@ class Replay:
     def _is_idle(self, spoken: Spoken) -> bool:
         return spoken.frame is not None and self._side.idle(spoken.frame)
 
-    def _unrecorded(self, live: Any) -> None:
+    def _unrecorded(self, live: Any, *, again: bool) -> None:
+        """`again`: a host that missed an answer sends the same frame with the same number."""
         answer = self._side.answer(live)
         if answer is not None:
             self._say(answer)
-        if not self._side.idle(live) and len(self._extra) < FINDINGS:
+        if not again and not self._side.idle(live) and len(self._extra) < FINDINGS:
             self._extra.append(f"not in the capture: {self._side.words(live)}")
 
     def _play(self, turn: Turn) -> None:

@@ -27,6 +27,7 @@ EVERY_CAPABILITY = 0xFF
 
 
 class VbpSide:
+    drops_repeats = True
     poll_s: float | None = None
 
     def __init__(self) -> None:

@@ -22,6 +22,7 @@ IDLE = frozenset(
 
 
 class XySide:
+    drops_repeats = False
     poll_s: float | None = POLL_INTERVAL_MS / 1000
 
     def __init__(self) -> None:

@@ -175,12 +175,22 @@ ACTS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
 }
 
 
+TRIED_ELSEWHERE = {
+    # It needs a motor that turns: tests/system/test_test_vends.py looks for its row.
+    "/v1/tests/{test_id}/stop",
+}
+
+
 def test_every_acting_route_has_its_row_in_the_audit_with_the_users_name(
     make_site: SiteMaker,
 ) -> None:
     """A new acting route fails here until the table above says how it is asked and what it
     writes, and until it writes it."""
-    acting = {route.path: route for route in ROUTES if route.right is Right.ACT}
+    acting = {
+        route.path: route
+        for route in ROUTES
+        if route.right is Right.ACT and route.path not in TRIED_ELSEWHERE
+    }
     assert acting.keys() == ACTS.keys()
     assert len({action for _, _, action in ACTS.values()}) == len(ACTS), "one of its own each"
     site = make_site().up()

@@ -54,7 +54,7 @@ def test_p11_it_outlives_kill_9_and_tests_work_in_it(make_site: SiteMaker) -> No
     with sqlite3.connect(site.directory / "state" / "journal.db") as connection:
         who = connection.execute("SELECT who, action FROM audit ORDER BY id").fetchall()
     connection.close()
-    assert [action for _, action in who] == ["service_on", "service_off"]
+    assert [action for _, action in who] == ["service_on", "lane_test", "service_off"]
     assert who[0][0] == status["service_mode"]["who"] != ""
 
 

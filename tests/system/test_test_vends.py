@@ -110,8 +110,10 @@ def test_p6_ctrl_c_stops_a_vbp_motor_and_its_outcome_is_journalled(make_site: Si
     assert stopped["why"] == "by_request"
     assert stopped["run_ms"] < SLOW_TRACK.run_ms / 2
     assert len(site.ledger("A2", "drive_frame")) == 1, "no further cycle"
-    (newest,) = site.daemon.ctl("lane", "A2")["history"]
+    lane = site.daemon.ctl("lane", "A2")
+    (newest,) = lane["history"]
     assert (newest["outcome"], newest["reason"]) == ("unknown", "stopped")
+    assert {row["action"] for row in lane["audit"]} == {"lane_test", "test_stop"}
     refused = site.daemon.run_ctl("test", "A2", "--yes")
     assert refused.returncode == 4
     assert "vendctl stock set A2" in " ".join(refused.stderr.split()), "the remedy"
@@ -197,6 +199,7 @@ def test_the_eye_verb_asks_nothing_of_a_board_whose_motor_turns(make_site: SiteM
     assert all(line["cycle_runs"] for line in lines if line["event"] == "level")
     assert asked < 10, "the cycle's own questions, not fifty a second"
     site.platform.wait_order(1, "finished")
+    site.wait_rest()
     site.judge()
 
 
