@@ -709,13 +709,17 @@ class RequestClaimed:
 
 
 class RequestJournal(Protocol):
-    """Acting requests from afar, each carried out at most once. Both raise JournalError."""
+    """Acting requests from afar, each carried out at most once. All raise JournalError."""
 
     @property
     def birth(self) -> int | None: ...
 
     async def claim_request(self, request_id: str, content: str) -> RequestClaimed | None:
         """None: it is new, and from now on known."""
+        ...
+
+    async def known_request(self, request_id: str, content: str) -> RequestClaimed | None:
+        """None: it was never claimed."""
         ...
 
     async def settle_request(self, request_id: str, told: RequestTold) -> None: ...

@@ -263,6 +263,9 @@ class Journal(Visits):
     async def claim_request(self, request_id: str, content: str) -> RequestClaimed | None:
         return await self._write_with_room(lambda tx: requests.claim(tx, request_id, content))
 
+    async def known_request(self, request_id: str, content: str) -> RequestClaimed | None:
+        return await self._read(lambda tx: requests.find(tx, request_id, content))
+
     async def settle_request(self, request_id: str, told: RequestTold) -> None:
         await self._write(lambda tx: requests.settle(tx, request_id, told))
 

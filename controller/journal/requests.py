@@ -16,13 +16,20 @@ KEPT = 2_000
 
 def claim(tx: Transaction, request_id: str, content: str) -> RequestClaimed | None:
     """None: it is new, and from now on known."""
-    row = tx.one("SELECT * FROM requests WHERE request_id = ?", request_id)
-    if row is None:
+    known = find(tx, request_id, content)
+    if known is None:
         tx.run(
             "INSERT INTO requests (request_id, content, at) VALUES (?,?,?)",
             request_id, content, tx.at,
         )  # fmt: skip
         tx.run("DELETE FROM requests WHERE n <= (SELECT MAX(n) FROM requests) - ?", KEPT)
+    return known
+
+
+def find(tx: Transaction, request_id: str, content: str) -> RequestClaimed | None:
+    """None: it was never claimed here."""
+    row = tx.one("SELECT * FROM requests WHERE request_id = ?", request_id)
+    if row is None:
         return None
     told = None
     if row["code"] is not None:

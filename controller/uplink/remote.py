@@ -84,12 +84,14 @@ class Remote:
         asked = read_model(ACTS[verb], value)
         if asked.expires_at - asked.issued_at > LONGEST_LIFE_S:
             raise BadField(f"expires_at: more than {LONGEST_LIFE_S} s after issued_at")
-        late = self._untimely(asked)
-        if late is not None:
-            return _coded(late)
         content = f"{verb} {asked.model_dump_json(exclude={'issued_at', 'expires_at'})}"
+        late = self._untimely(asked)
         try:
-            known = await self.journal.claim_request(asked.request_id, content)
+            # What was done stays done, however late it is asked again: `expired` would deny it.
+            if late is None:
+                known = await self.journal.claim_request(asked.request_id, content)
+            elif (known := await self.journal.known_request(asked.request_id, content)) is None:
+                return _coded(late)
         except JournalError:
             return _coded(Code.JOURNAL_UNWRITABLE)
         if known is not None:

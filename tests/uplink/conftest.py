@@ -311,6 +311,10 @@ class MemoryJournal:
             return None
         return RequestClaimed(known[0] == content, known[1])
 
+    async def known_request(self, request_id: str, content: str) -> RequestClaimed | None:
+        known = self.requests.get(request_id)
+        return None if known is None else RequestClaimed(known[0] == content, known[1])
+
     async def settle_request(self, request_id: str, told: RequestTold) -> None:
         self._durable()
         self.requests[request_id] = (self.requests[request_id][0], told)

@@ -50,6 +50,18 @@ async def test_it_is_done_once_and_its_repeat_gets_the_stored_answer(
     assert machine.hand.done == [(verb, "r1")]
 
 
+async def test_what_was_done_is_told_however_late_it_is_asked_again(
+    machine: Machine, platform: Platform
+) -> None:
+    """`expired` would say that it was not done (P8)."""
+    first = await ask(platform, "lane.test", FILL)
+    late = {**FILL, "expires_at": 1_999}
+    again = await ask(platform, "lane.test", late)
+    assert (again["code"], again["data"]) == ("ok", first["data"])
+    assert (await ask(platform, "stock.set", late))["code"] == "conflict"
+    assert machine.hand.done == [("lane.test", "r1")]
+
+
 async def test_the_same_id_for_something_else_is_a_conflict(
     machine: Machine, platform: Platform
 ) -> None:
