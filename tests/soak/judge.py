@@ -49,6 +49,8 @@ class ForgetfulJudge(Judge):
         self.messages.clear()
         self.commands.clear()
         self.acked.clear()
+        self.arrivals.clear()
+        self.refused.clear()
         self.cycles.clear()
         self.outcomes.clear()
         self.time.accepted.clear()

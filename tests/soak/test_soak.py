@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from tests.soak.flat import Growth, growths, table
 
 SHORT_H, WARM_UP_H = 2.0, 0.5
 LEAKY_H, LEAKY_WARM_UP_H = 1.0, 0.25
+ODD_ORDERS = 20
+"""By so many may two watches differ, of 22 orders each: in two of them a leak is over it."""
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +74,20 @@ def test_a_board_that_forgot_sells_again_once_the_round_accepted_it(
     there.sell(0.5, lambda: fell.append(there.judge.counts["product_fell"]))
     assert there.boards["main"].memory.memory_id != before
     assert fell[1] > fell[0] > 0
+
+
+def test_the_judge_keeps_nothing_of_a_watch_that_is_over_for_long(tmp_path: Path) -> None:
+    """What he kept of each order would be told as the product's."""
+    there = shop.Shop(1, "vbp", tmp_path, day.BUSY, memory.RETENTION_DAYS)
+    sizes: list[dict[str, int]] = []
+
+    def look() -> None:
+        kept = vars(there.judge).items()
+        sizes.append({name: len(each) for name, each in kept if isinstance(each, Sized)})
+
+    there.sell(0.75, look)
+    first, _, third = sizes
+    assert {name: third[name] for name in first if third[name] > first[name] + ODD_ORDERS} == {}
 
 
 def test_a_line_that_climbs_grows_and_one_odd_sample_does_not() -> None:
