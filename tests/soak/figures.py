@@ -21,16 +21,19 @@ import controller
 import firmware_sim
 import tests
 from controller.journal.journal import Journal
+from tests.soak import aged
 from tests.soak.shop import Shop
 
 Sample = dict[str, float]
 
-OWNERS = {
-    "controller": str(Path(controller.__file__).parent),
-    "firmware_sim": str(Path(firmware_sim.__file__).parent),
-    "tests": str(Path(tests.__file__).parent),
-}
-"""Whose file made an allocation; the rest is `libraries`: asyncio, json, pydantic, sqlite3 …"""
+OWNERS = (
+    (aged.__file__, "controller"),  # what stands in for the daemon's own
+    (str(Path(controller.__file__).parent), "controller"),
+    (str(Path(firmware_sim.__file__).parent), "firmware_sim"),
+    (str(Path(tests.__file__).parent), "tests"),
+)
+"""Whose file made an allocation: the first that its name begins with; the rest is `libraries`:
+asyncio, json, pydantic, sqlite3 …"""
 OURS = ("controller.", "firmware_sim.")
 WAITING = (asyncio.Task, asyncio.Future, asyncio.Handle, CoroutineType)
 """What an asyncio program piles up when it forgets to end something."""
@@ -68,7 +71,7 @@ def allocations() -> Sample:
     snapshot = tracemalloc.take_snapshot()
     for stat in snapshot.statistics("filename"):
         file = stat.traceback[0].filename
-        owner = next((who for who, path in OWNERS.items() if file.startswith(path)), "libraries")
+        owner = next((who for path, who in OWNERS if file.startswith(path)), "libraries")
         if owner != "tests" and file != tracemalloc.__file__:
             found[owner] += stat.size / KIB
     return {f"KiB {owner}": round(size, 1) for owner, size in found.items()}

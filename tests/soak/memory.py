@@ -5,16 +5,11 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from controller.boards.base import REMEMBERED
-from controller.boards.vbp.driver import VbpBoard
-from controller.journal.journal import REPLAY_KEYS
-from controller.model import OrderKey
 from tests.soak import figures
+from tests.soak.aged import age
 from tests.soak.day import BUSY
 from tests.soak.flat import Growth, growths
 from tests.soak.shop import Shop
@@ -43,32 +38,6 @@ class Day:
         return growths(self.hours, series, warm_up_h)
 
 
-def age(shop: Shop) -> None:
-    """Fill the bounded memories of a daemon to their bounds, as weeks would: what still grows then
-    has no bound. The oldest entries are of orders, cycles and events that there never were."""
-    journal, daemon = shop.machine.journal, shop.machine.daemon
-    assert journal is not None
-    assert daemon is not None
-    for number in range(REPLAY_KEYS - len(journal._replays.last)):
-        key = OrderKey(-1 - number, "")
-        _put_first(journal._replays.last, ("reject", key, 1_700_000_000 - number, "expired"), 0.0)
-    for station in daemon.dispenser.stations.values():
-        driver = station.board
-        if not isinstance(driver, VbpBoard):
-            continue
-        for number in range(REMEMBERED - len(driver._watched)):
-            _put_first(driver._watched, (1 << 40) + number, value=True)
-        for number in range(REMEMBERED - len(driver._resting)):
-            _put_first(driver._resting, (1 << 40) + number, 0.0)
-        for number in range(REMEMBERED - len(driver._known_events)):
-            _put_first(driver._known_events, f"vbp:{1 << 31}:{number}:{number}", None)
-
-
-def _put_first(memory: OrderedDict[Any, Any], key: object, value: object = None) -> None:
-    memory[key] = value
-    memory.move_to_end(key, last=False)
-
-
 def play(
     seed: int, hours: float, layout: str, directory: Path, *, trace: bool, every: int = 1
 ) -> Day:
@@ -82,7 +51,9 @@ def play(
 
         def look() -> None:
             if day.shop.watches == 1:
-                age(day.shop)
+                assert day.shop.machine.journal is not None
+                assert day.shop.machine.daemon is not None
+                age(day.shop.machine.journal, day.shop.machine.daemon.dispenser)
             if day.shop.watches % every == 0:
                 day.hours.append(day.shop.now / 3600)
                 day.samples.append(figures.in_memory(day.shop).encode())  # ours, not json's
