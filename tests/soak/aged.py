@@ -7,6 +7,7 @@ one by one, and that is no growth. So each weighs what a real one does.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 from controller.boards.base import REMEMBERED
@@ -19,34 +20,37 @@ LONG_AGO = 1_700_000_000
 """Unix seconds; November 2023."""
 
 
+WEEKS = 4
+"""So many times as many entries as are kept pass through: a table that lives on additions and
+removals is laid out anew now and then, larger than one that was only filled, and stays so."""
+
+
 def age(journal: Journal, dispenser: Dispenser) -> None:
     """Fill the bounded memories to their bounds, as weeks would: what still grows then
     has no bound. The oldest entries are of orders, cycles and events that there never were."""
-    for number in range(REPLAY_KEYS - len(journal._replays.last)):
-        key = OrderKey(-1000 - number, "")
-        answer = ("reject", key, LONG_AGO - number, "expired")
-        _put_first(journal._replays.last, answer, -float(number))
+    replays = (
+        (("reject", OrderKey(-1000 - number, ""), LONG_AGO - number, "expired"), -float(number))
+        for number in range(WEEKS * REPLAY_KEYS)
+    )
+    _pass(journal._replays.last, REPLAY_KEYS, replays)
     for station in dispenser.stations.values():
         if isinstance(station.board, VbpBoard):
             _age_vbp(station.board)
 
 
 def _age_vbp(driver: VbpBoard) -> None:
-    cycles = [(1 << 40) + number for number in range(REMEMBERED)]  # of 32 bits and more, as real
-    _fill(driver._watched, dict.fromkeys(cycles, True))
-    _fill(driver._resting, {cycle: -float(at) for at, cycle in enumerate(cycles)})
-    _fill(driver._late._heard, dict.fromkeys(cycles))
-    events = (f"vbp:{1 << 31}:{number}:{number}" for number in range(REMEMBERED))
-    _fill(driver._known_events, dict.fromkeys(events))
+    cycles = [(1 << 40) + number for number in range(WEEKS * REMEMBERED)]  # over 32 bits, as real
+    _pass(driver._watched, REMEMBERED, ((cycle, True) for cycle in cycles))
+    _pass(driver._resting, REMEMBERED, ((cycle, -float(cycle)) for cycle in cycles))
+    _pass(driver._late._heard, REMEMBERED, ((cycle, None) for cycle in cycles))
+    events = (f"vbp:{1 << 31}:{number}:{number}" for number in range(WEEKS * REMEMBERED))
+    _pass(driver._known_events, REMEMBERED, ((event, None) for event in events))
 
 
-def _fill(memory: OrderedDict[Any, Any], entries: dict[Any, Any]) -> None:
-    for key, value in entries.items():
-        if len(memory) >= REMEMBERED:
-            return
-        _put_first(memory, key, value)
-
-
-def _put_first(memory: OrderedDict[Any, Any], key: object, value: object = None) -> None:
-    memory[key] = value
-    memory.move_to_end(key, last=False)
+def _pass(memory: OrderedDict[Any, Any], bound: int, entries: Iterable[tuple[Any, Any]]) -> None:
+    """What is real in it is still the newest afterwards."""
+    for key, value in [*entries, *memory.items()]:
+        memory[key] = value
+        memory.move_to_end(key)
+        while len(memory) > bound:
+            memory.popitem(last=False)
