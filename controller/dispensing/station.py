@@ -128,6 +128,8 @@ class Station:
         `settled` is told of each cycle found open, and how it ended."""
         self.board = board
         self.turn = asyncio.Lock()
+        self._naming = asyncio.Lock()
+        """Whose board answers is judged one word at a time: a person's, or a board's HELLO."""
         self.up = False
         self.since = clock.monotonic()
         """Monotonic: since when it is up, or gone. A board not yet opened counts as gone since
@@ -190,10 +192,19 @@ class Station:
         )
 
     async def accept(self, who: str) -> None:
-        """`board accept`: what answers on the port now is this machine's board."""
-        memory_id = self.identity.memory_id if self.identity is not None else None
-        await self._journal.accept_board(self.board.name, who, memory_id)
-        self.out_of_service = ""
+        """`board accept`: what answers on the port now is this machine's board.
+
+        Refused where another one answered before that was durable: nobody accepted it.
+        """
+        async with self._naming:
+            seen = self.identity
+            memory_id = seen.memory_id if seen is not None else None
+            await self._journal.accept_board(self.board.name, who, memory_id)
+            while self.identity is not seen:
+                seen = self.identity
+                if seen is not None and not await self._is_ours(seen):
+                    raise Refused(SWAPPED, "another board answered meanwhile: look again")
+            self.out_of_service = ""
         self._bell.ring()
 
     # ------------------------------------------------------------------ its life
@@ -305,18 +316,25 @@ class Station:
             cause = identity.reset_cause or "unknown"
             self.resets.append({"at": self._clock.wall(), "cause": cause})
             del self.resets[:-RESETS_KEPT]
+        async with self._naming:
+            if self.out_of_service != SWAPPED:
+                await self._is_ours(identity)
+
+    async def _is_ours(self, identity: Identity) -> bool:
+        """The memory that the journal knows. A first one is learned, another closes the board."""
         if identity.memory_id is None:
-            return
+            return True
         name = self.board.name
-        memory = await self._journal.board_memory(name)
-        known = memory.get("memory_id")
+        known = (await self._journal.board_memory(name)).get("memory_id")
         if known is None:
             await self._journal.remember_board(name, {"memory_id": identity.memory_id})
-        elif known != identity.memory_id and self.out_of_service != SWAPPED:
-            detail = {"board": name, "was": f"{known:08X}", "is": f"{identity.memory_id:08X}"}
-            await self._journal.event("board_swapped", detail)
-            log.error("board_swapped", extra={"fields": detail})
-            await self.put_out_of_service(SWAPPED)
+        if known in {None, identity.memory_id}:
+            return True
+        detail = {"board": name, "was": f"{known:08X}", "is": f"{identity.memory_id:08X}"}
+        await self._journal.event("board_swapped", detail)
+        log.error("board_swapped", extra={"fields": detail})
+        await self.put_out_of_service(SWAPPED)
+        return False
 
     async def went(self, *, up: bool, why: str) -> None:
         if up == self.up:

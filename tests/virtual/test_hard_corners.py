@@ -16,6 +16,7 @@ import pytest
 
 from controller.clock import LoopClock
 from controller.dispensing.interfaces import LateDrop
+from controller.errors import Refused
 from firmware_sim.board import EmulatedBoard
 from tests.virtual.test_heart import drives, fault, outcomes, play
 from tests.virtual.world import SPIRAL, TRACK, World, emulated, world
@@ -305,6 +306,46 @@ def test_an_accept_without_a_board_accepts_only_the_one_that_it_saw(tmp_path: Pa
         await machine.dispenser.stations["main"].accept("tech")
 
     run_virtual(main)
+
+
+@pytest.mark.parametrize("third", ["another", "the first"])
+def test_a_board_that_comes_while_another_is_accepted_is_not_accepted(
+    tmp_path: Path, third: str
+) -> None:
+    """The commit of `board accept` takes its time; meanwhile the cable goes into a third board."""
+
+    async def story(machine: World) -> None:
+        station = machine.dispenser.stations["main"]
+        first = machine.boards["main"]
+        swap(machine, another_board())
+        await until_up(machine)
+        last = emulated(TRACK, seed=78) if third == "another" else first
+        commit = machine.journal.accept_board
+
+        async def slow_commit(board: str, who: str, memory_id: int | None = None) -> None:
+            await commit(board, who, memory_id)
+            seen = station.identity
+            swap(machine, last)
+            while station.identity is seen:
+                await asyncio.sleep(0.05)
+
+        machine.journal.accept_board = slow_commit  # type: ignore[method-assign]
+        with pytest.raises(Refused, match="another board"):
+            await station.accept("tech")
+        machine.journal.accept_board = commit  # type: ignore[method-assign]
+        await machine.order(1, (121, 1))
+        await machine.rest()
+        assert [o["code"] for o in machine.of("order", 1)] == ["out_of_service"]
+        assert drives(machine, "main") == 0
+        assert len(events(machine, "board_swapped")) == 2
+        memory = await machine.journal.board_memory("main")
+        assert memory["out_of_service"] == "board_swapped", "durable"
+        await station.accept("tech")
+        await machine.order(2, (121, 1))
+        await machine.rest()
+        assert outcomes(machine, 2) == [("delivered", None)]
+
+    play(tmp_path, story)
 
 
 @pytest.mark.parametrize("accepted", [True, False])
