@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.disk import layer
 from tests.sim.ambush import rare
+from tests.sim.bounce import bouncing
 from tests.sim.scenario import LAYOUTS, Scenario, generate
 from tests.sim.storm import storm
 from tests.sim.tally import Tally
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = (
         [given.seed] if given.seed is not None else range(given.first, given.first + given.count)
     )
-    make = storm if given.storm else mixed if given.mixed else generate
+    make = next((made for name, made in KINDS.items() if getattr(given, name)), generate)
     tally = Tally.read(given.tally)
     gc.freeze()  # the modules: no collection need look at them
     began = time.process_time()
@@ -78,6 +79,14 @@ def mixed(seed: int, layout: str | None = None) -> Scenario:
         laid = rare(random.Random(f"rare/{seed}"), made.layout, loses_journal=seed % 8 == 6)
         return replace(made, happenings=(*laid, *made.happenings))
     return made
+
+
+def bounce(seed: int, layout: str | None = None) -> Scenario:
+    return bouncing(storm(seed, layout))
+
+
+KINDS = {"storm": storm, "mixed": mixed, "bounce": bounce}
+"""What other than `scenario.generate` makes a run of a seed, by its option."""
 
 
 def play(scenario: Scenario) -> World:
@@ -124,7 +133,7 @@ def _tell_broken(world: World, given: argparse.Namespace) -> None:
     for happening in small.scenario.happenings:
         print(f"  {happening}")
     choice = f" --layout {given.layout}" if given.layout else ""
-    choice += " --storm" if given.storm else " --mixed" if given.mixed else ""
+    choice += "".join(f" --{name}" for name in KINDS if getattr(given, name))
     print(f"\nAgain: python -m tests.sim --seed {world.scenario.seed}{choice}")
 
 
@@ -145,6 +154,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="of a breach: its seed and its words")
     parser.add_argument("--storm", action="store_true", help="a crash every second")
     parser.add_argument("--mixed", action="store_true", help="every fourth seed a storm")
+    parser.add_argument("--bounce", action="store_true", help="a storm, and starts cut short in it")
     parser.add_argument("--tally", type=Path, metavar="FILE", help="add the figures to this file")
     parser.add_argument("--matrix", action="store_true", help="what went wrong behind which write")
     parser.add_argument("--layout", choices=LAYOUTS, help="else by the seed")

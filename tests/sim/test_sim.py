@@ -40,6 +40,14 @@ def test_no_promise_is_broken(layout: str, count: int) -> None:
     print(done.stdout)
 
 
+@pytest.mark.slow
+def test_no_promise_is_broken_where_starts_are_cut_short() -> None:
+    done = sim("--bounce", "--first", "5000", "--count", "6")
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    crashes = int(done.stdout.split(" crashes")[0].split()[-1])
+    assert crashes > 600, done.stdout
+
+
 def test_a_seed_replays_its_run_exactly() -> None:
     first, second = (play(generate(174)) for _ in range(2))
     assert first.story == second.story

@@ -25,6 +25,7 @@ from firmware_sim.scenario import BoardSettings, LaneSettings
 from tests.disk.layer import Disk, Op, Where, is_preloaded, seed_sqlite
 from tests.sim import clocks, hands, matrix, memories, rest
 from tests.sim.ambush import Ambushes
+from tests.sim.bounce import Bounces
 from tests.sim.broker import Broker, ModelLink, Stored
 from tests.sim.clocks import WallClock
 from tests.sim.invariants import Judge
@@ -37,6 +38,8 @@ from tests.system.platform_client import Message
 MACHINE_NO = "16327129"
 ROOT = f"vending/v1/{MACHINE_NO}"
 EPOCH = 1_763_900_000.0
+BOUNCE_S = 0.1
+"""Between a short life and the next: as in a storm, too short for boards to come to rest."""
 """Unix seconds at the beginning."""
 
 REST_WITHIN_S = 900.0
@@ -115,6 +118,7 @@ class World:
         self.disk = self._disk(directory) if is_preloaded() else None
         self.machine = Machine(self.timeline, settings, self.cables, link, self.clock, self.disk)
         self.ambushes = Ambushes(self._perform)
+        self.bounces = Bounces()
         self.judge = Judge(self)
         self.broker.on_publish = self._heard
         self.broker.on_acknowledged = self._acknowledged
@@ -248,6 +252,7 @@ class World:
         self.tell("*", "everything is mended")
         self._disarm()
         self.ambushes.lift()
+        self.bounces.lift()
         if self.disk is not None:
             self._mend_disk(self.disk)
         self.broker.weather = type(self.broker.weather)()
@@ -387,8 +392,15 @@ class World:
     def do_ambush(self, boundary: str, steps: int, made: Made) -> None:
         self.ambushes.lay(boundary, steps, made)
 
+    def do_bounce(self, lives: list[tuple[int, bool]]) -> None:
+        self.bounces.lay(lives)
+        self._crash(BOUNCE_S)
+
     def _count_down(self, stepped: SimLoop) -> None:
         if stepped is not self.machine.loop:
+            return
+        if (end := self.bounces.tick()) is not None:
+            self._crash(BOUNCE_S, power=end[1])
             return
         self.ambushes.tick()
         if self._doom is None or self._waits_for:
@@ -427,6 +439,7 @@ class World:
         if not self.machine.alive:
             self.tell("computer", f"the daemon starts, life {self.machine.lives + 1}")
             self.machine.boot()
+            self.bounces.born()
         elif self.machine.stop is not None and self.machine.stop.is_set():
             self.loop.call_later(5.0, self._start_again)
 
