@@ -1,4 +1,6 @@
-"""A small stand-in of the vending platform that sells what the machines dispense.
+"""The platform's stand-in: the documented order API for merchants on one side, our MQTT contract
+for machines on the other.
 
-It imports nothing of the machine's side: what both know is the MQTT contract alone.
+It plays the platform that sells, so that a sale runs from a merchant's POST to the callback with
+what fell, against the real daemon; and it is a worked example for whoever writes a backend.
 """
