@@ -53,9 +53,10 @@ torture: setup broker ## kill -9 the real daemon 500 times under load; ARGS="--k
 messages: setup ## collect the sentences of vendctl, and say which lack a translation
 	.venv/bin/python -m tests.tooling.messages
 
-generated: setup ## renew what is made from the code: man pages, schemas of vendctl --json
+generated: setup ## renew what is made from the code: man pages, schemas, API documents
 	.venv/bin/python -m tests.tooling.manual
 	.venv/bin/python -m tests.tooling.schemas
+	.venv/bin/python -m tests.tooling.openapi
 
 constraints: ## renew config/constraints.txt with the newest that pyproject.toml allows
 	@tests/tooling/renew-constraints.sh

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from platform_sim import catalogue, codes, deliveries, orders
+from platform_sim import catalogue, codes, deliveries, openapi, orders
 from platform_sim.codes import ApiError, Code
 from platform_sim.deliveries import Terms
 from platform_sim.orders import NewOrder, Status, Wanted
@@ -32,7 +32,6 @@ from platform_sim.store import Store
 
 log = logging.getLogger("platform.api")
 
-ROOT = "/api/openapi/v1"
 LONGEST_URL = 2048
 LONGEST_TRADE = 64
 MOST_LINES = 50
@@ -344,10 +343,14 @@ def application(store: Store, settings: Settings) -> Starlette:
                 log.exception("the store")
                 return refusal(codes.INTERNAL, type(error).__name__)
 
-        return Route(ROOT + endpoint.path, respond, methods=[endpoint.method])
+        return Route(openapi.ROOT + endpoint.path, respond, methods=[endpoint.method])
 
+    async def describe(_request: Request) -> Response:
+        return JSONResponse(openapi.document())
+
+    described = Route("/openapi.json", describe)
     return Starlette(
-        routes=[route(endpoint) for endpoint in ENDPOINTS],
+        routes=[*(route(endpoint) for endpoint in ENDPOINTS), described],
         exception_handlers={HTTPException: _no_route, Exception: _broken},
     )
 

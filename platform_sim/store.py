@@ -44,7 +44,7 @@ class Store:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection = _opened(file)
         self._closed = False
-        self.changed = asyncio.Event()
+        self.wakes: list[asyncio.Event] = []
         """Set behind each commit: the pumps look whether there is something for them."""
         self._thread = threading.Thread(target=self._run, name="platform store", daemon=True)
         self._thread.start()
@@ -52,7 +52,8 @@ class Store:
     async def write(self, act: Callable[[sqlite3.Connection], Answer]) -> Answer:
         """Durable when it returns. What `act` raises undoes what it did, and comes out here."""
         answer: Answer = await self._submit(act, reads=False)
-        self.changed.set()
+        for event in self.wakes:
+            event.set()
         return answer
 
     async def read(self, act: Callable[[sqlite3.Connection], Answer]) -> Answer:
