@@ -14,7 +14,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,6 +24,7 @@ from starlette.routing import Route
 from platform_sim import catalogue, codes, deliveries, openapi, orders
 from platform_sim.codes import ApiError, Code
 from platform_sim.deliveries import Terms
+from platform_sim.guard import Allowed, Forbidden, allowed, look_at
 from platform_sim.orders import NewOrder, Status, Wanted
 from platform_sim.payload import LARGEST_BODY, BadPayload, Cause, Signing, open_payload, sparse
 from platform_sim.settings import Merchant, Settings
@@ -48,6 +48,7 @@ class Call:
     store: Store
     settings: Settings
     merchant: Merchant
+    trusted: Allowed
     fields: Mapping[str, str]
     """Of a signed payload; empty where the endpoint has none."""
     path: Mapping[str, str]
@@ -88,25 +89,22 @@ def machine_no(fields: Mapping[str, Any]) -> str:
     return value
 
 
-def notify_url(fields: Mapping[str, Any]) -> str:
-    """Whether we may go there is asked when we go: a name's addresses change."""
+def notify_url(fields: Mapping[str, Any], trusted: Allowed) -> str:
+    """Refused: what we would never tell. Where a name leads is asked when we go there."""
     value = fields.get("notify_url")
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_URL:
         raise bad(f"notify_url must be a text of at most {LONGEST_URL} characters")
     try:
-        parts = urlsplit(value)
-        fits = parts.scheme in {"http", "https"} and bool(parts.hostname)
-    except ValueError:
-        fits = False
-    if not fits:
-        raise bad("notify_url must be an http or https URL")
+        look_at(value, trusted)
+    except Forbidden as error:
+        raise bad(f"notify_url: {error}") from None
     return value
 
 
 # ---------------------------------------------------------------------- orders
 
 
-def new_order(body: bytes, most_units: int) -> NewOrder:
+def new_order(body: bytes, most_units: int, trusted: Allowed) -> NewOrder:
     """The one plain body. Refused: whatever the documents do not have."""
     try:
         given = json.loads(body)
@@ -125,7 +123,7 @@ def new_order(body: bytes, most_units: int) -> NewOrder:
     return NewOrder(
         machine_no=machine_no(given),
         trade_id=trade,
-        notify_url=notify_url(given),
+        notify_url=notify_url(given, trusted),
         products=[_wanted(line, at, most_units) for at, line in enumerate(lines)],
     )
 
@@ -147,7 +145,7 @@ def _whole(value: object, name: str, most: int) -> int:
 
 
 async def create_order(call: Call) -> Any:
-    new = new_order(call.body, call.settings.rules.units_per_line)
+    new = new_order(call.body, call.settings.rules.units_per_line, call.trusted)
     terms = call.terms()
     order_id = await call.store.write(
         lambda tx: orders.create(tx, call.appid, new, now=terms.now, debug=terms.debug)
@@ -200,7 +198,11 @@ async def deliver(call: Call) -> Any:
 
 async def deliver_test(call: Call) -> Any:
     _put_method(call)
-    number, url, terms = machine_no(call.fields), notify_url(call.fields), call.terms()
+    number, url, terms = (
+        machine_no(call.fields),
+        notify_url(call.fields, call.trusted),
+        call.terms(),
+    )
     name, sign = call.fields.get("channel_name", ""), call.fields["sign"]
 
     def write(tx: sqlite3.Connection) -> str:
@@ -327,6 +329,7 @@ def refusal(code: Code, detail: str) -> Response:
 
 
 def application(store: Store, settings: Settings) -> Starlette:
+    trusted = allowed(settings.callbacks.allowed_hosts)
     merchants = {merchant.appid: merchant for merchant in settings.merchants}
 
     def route(endpoint: Endpoint) -> Route:
@@ -335,7 +338,7 @@ def application(store: Store, settings: Settings) -> Starlette:
                 merchant = _who(request, merchants)
                 body = await _body(request)
                 fields = _opened(body, merchant) if endpoint.signed else {}
-                call = Call(store, settings, merchant, fields, request.path_params, body)
+                call = Call(store, settings, merchant, trusted, fields, request.path_params, body)
                 return answer(await endpoint.handler(call))
             except ApiError as error:
                 return refusal(error.code, error.detail)

@@ -49,6 +49,7 @@ def settings_of(database: Path, **more: Any) -> Settings:
             {"appid": "ds-other", "secret": "s2", "sign_key": "k2", "sign_encoding": "url"},
         ],
         "machines": [machine, other],
+        "callbacks": {"allowed_hosts": ["127.0.0.1"]},
     }
     return Settings.model_validate({**table, **more})
 
