@@ -132,6 +132,8 @@ class CallbackPump:
 
     async def _look(self, session: aiohttp.ClientSession, group: asyncio.TaskGroup) -> None:
         """Begin whatever is due and has room."""
+        # Also those that are told while the queue is read: the reading still brings them.
+        busy = frozenset(self._orders)
         try:
             due = await self._queue.due_callbacks(self._wall(), self._pace.page)
         except Exception as error:  # noqa: BLE001  (a full disk passes; the pump must not)
@@ -141,7 +143,7 @@ class CallbackPump:
         for callback in due:
             if len(self._orders) >= self._pace.parallel:
                 return
-            if callback.order_id in self._orders:
+            if callback.order_id in busy or callback.order_id in self._orders:
                 continue
             host = _host(callback.url)
             if self._hosts[host] >= (1 if host in self._silent else self._pace.per_host):

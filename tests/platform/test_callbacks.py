@@ -135,6 +135,16 @@ async def test_the_callbacks_of_an_order_keep_their_order(merchant: Merchant) ->
         assert merchant.on(f"order{order}") == ["0", "0", "1", "2", "3"]
 
 
+async def test_a_look_that_is_old_tells_nobody_twice(merchant: Merchant) -> None:
+    """What was told while the queue was being read is still in what the reading brings."""
+    queue = Callbacks(slow_s=0.01)
+    for order in range(200):
+        queue.put(order, merchant.url("slow"), str(order).encode())
+    async with pumping(queue):
+        await until(lambda: len(queue.done) == 200)
+    assert sorted(merchant.on("slow"), key=int) == [str(order) for order in range(200)]
+
+
 async def test_a_hanging_merchant_holds_up_himself_only(merchant: Merchant) -> None:
     """300 callbacks to a host that hangs stand in front of the good one's, and of a page."""
     queue = Callbacks()
