@@ -331,7 +331,7 @@ def _test_answer(
     if code == "ok":
         tx.execute(
             "UPDATE delivery SET test_id = ? WHERE number = ?",
-            (contract.number(data, "test_id"), delivery["number"]),
+            (contract.text(data, "test_id") or None, delivery["number"]),
         )
     elif code != "interrupted":  # nobody knows: the backstop ends it
         _end_test(tx, terms, delivery, UnitStatus.FAILED, code)
@@ -343,7 +343,7 @@ def _event(tx: sqlite3.Connection, terms: Terms, machine_no: str, said: Mapping[
     detail = contract.mapping(said, "detail")
     row = tx.execute(
         "SELECT * FROM delivery WHERE machine_no = ? AND test_id = ?",
-        (machine_no, contract.number(detail, "test_id")),
+        (machine_no, contract.text(detail, "test_id")),
     ).fetchone()
     if row is None:
         return

@@ -32,7 +32,7 @@ LOG = logging.getLogger("platform_sim.bridge")
 SHARED = ("result", "order", "event")
 """Each of them counts once, whichever instance of the backend books it."""
 
-OWN = ("state", "inventory", "response/results")
+OWN = ("state", "inventory", "response/results", "response/lane.test")
 """Latest wins, and the retained ones come at each subscription: not to be shared."""
 
 LARGEST_PAYLOAD = 64 * 1024

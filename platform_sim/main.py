@@ -39,6 +39,8 @@ log = logging.getLogger("platform")
 
 FINE, FAILED, USAGE = 0, 1, 2
 
+KEPT_S = 75
+"""An idle connection of a merchant: longer than the minute after which their side closes it."""
 GOODBYE_S = 5
 """Requests under way at a stop have so long; each is one commit."""
 
@@ -101,6 +103,7 @@ async def serve(settings: Settings) -> None:
                 log_level="warning",
                 access_log=False,
                 lifespan="off",
+                timeout_keep_alive=KEPT_S,
                 timeout_graceful_shutdown=GOODBYE_S,
                 server_header=False,
             )

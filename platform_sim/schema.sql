@@ -84,7 +84,7 @@ CREATE TABLE delivery (
     lock_until  REAL,                       -- NULL: holds no lock
     ended_at    REAL,
     told        TEXT NOT NULL DEFAULT '',   -- what the merchant was told last, as JSON
-    test_id     INTEGER,                    -- of the machine, for a test
+    test_id     TEXT,                       -- of the machine, for a test
     sign        TEXT NOT NULL UNIQUE        -- of the request: a repeated one asks for nothing new
 );
 CREATE INDEX delivery_order ON delivery (order_id);

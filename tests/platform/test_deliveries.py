@@ -305,10 +305,10 @@ async def test_a_lanes_test_is_told_like_a_delivery(platform: Platform) -> None:
     assert (request["request_id"], request["channel"]) == (delivery_id, "B1")
     assert request["expires_at"] - request["issued_at"] <= 60
     await platform.says(
-        "response/lane.test", request_id=delivery_id, code="ok", data={"test_id": 7}
+        "response/lane.test", request_id=delivery_id, code="ok", data={"test_id": "t-7"}
     )
     await platform.says(
-        "event", kind="test_vend", detail={"test_id": 7, "outcome": "not_delivered",
+        "event", kind="test_vend", detail={"test_id": "t-7", "outcome": "not_delivered",
                                            "reason": "jammed"},
     )  # fmt: skip
     (told,) = await platform.callbacks()
