@@ -39,6 +39,8 @@ log = logging.getLogger("platform")
 
 FINE, FAILED, USAGE = 0, 1, 2
 
+BACKLOG = 1024
+"""Connections that come at once: the first minute of a day's fair."""
 KEPT_S = 75
 """An idle connection of a merchant: longer than the minute after which their side closes it."""
 GOODBYE_S = 5
@@ -79,6 +81,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 async def serve(settings: Settings) -> None:
     """Until SIGTERM or SIGINT. Raises OSError: the port is taken; sqlite3.Error: not our file."""
+    where = (settings.http.host, settings.http.port)
+    try:
+        listener = socket.create_server(where, backlog=BACKLOG)
+    except OSError as error:
+        raise OSError(f"cannot listen on {where[0]}:{where[1]}: {error.strerror}") from None
     store = Store(settings.database)
     try:
         await store.write(lambda tx: catalogue.take_over(tx, settings, now=time.time()))
@@ -98,8 +105,6 @@ async def serve(settings: Settings) -> None:
         server = Server(
             uvicorn.Config(
                 api.application(store, settings),
-                host=settings.http.host,
-                port=settings.http.port,
                 log_level="warning",
                 access_log=False,
                 lifespan="off",
@@ -117,7 +122,7 @@ async def serve(settings: Settings) -> None:
                 group.create_task(timers.run(store, settings.rules), name="timers"),
             ]
             try:
-                await server.until_stopped()
+                await server.serve([listener])
             finally:
                 for task in running:
                     task.cancel()
@@ -127,7 +132,7 @@ async def serve(settings: Settings) -> None:
 
 
 class Server(uvicorn.Server):
-    """HTTP until a signal; a port that is taken is an error of ours, not an exit of uvicorn's."""
+    """HTTP until a signal."""
 
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
@@ -140,17 +145,10 @@ class Server(uvicorn.Server):
     def _stop(self) -> None:
         self.should_exit = True
 
-    async def until_stopped(self) -> None:
-        try:
-            await self.serve()
-        except SystemExit:
-            where = f"{self.config.host}:{self.config.port}"
-            raise OSError(f"cannot listen on {where}: is another platform-sim running?") from None
-
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            host, port = (sockets or self.servers[0].sockets)[0].getsockname()[:2]
             log.info("ready: http://%s:%s%s", host, port, openapi.ROOT)
 
 

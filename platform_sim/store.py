@@ -38,7 +38,7 @@ class _Job:
 
 
 class Store:
-    """Raises sqlite3.DatabaseError from `open` where the file is not ours or is damaged."""
+    """Made: raises sqlite3.DatabaseError where the file is not ours or is damaged."""
 
     def __init__(self, file: Path) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -148,6 +148,15 @@ def _begin_numbers(connection: sqlite3.Connection) -> None:
 def _opened(file: Path) -> sqlite3.Connection:
     file.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(connection)
+    except sqlite3.Error as error:
+        connection.close()
+        raise sqlite3.DatabaseError(f"{file}: {error}") from None
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
     connection.row_factory = sqlite3.Row
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
@@ -157,9 +166,7 @@ def _opened(file: Path) -> sqlite3.Connection:
         connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         _begin_numbers(connection)
     elif version != SCHEMA_VERSION:
-        connection.close()
         raise sqlite3.DatabaseError(
-            f"{file}: schema {version} is not {SCHEMA_VERSION}, the one of this program;"
+            f"schema {version} is not {SCHEMA_VERSION}, the one of this program;"
             " take the program that wrote it, or another file"
         )
-    return connection

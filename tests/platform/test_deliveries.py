@@ -440,3 +440,36 @@ def test_no_bytes_can_either(store: Store, payload: bytes, leaf: str) -> None:
     from platform_sim.settings import Rules
 
     booking.book(store._connection, Terms(Rules(), 1.0), MACHINE_NO, leaf, payload)
+
+
+async def test_what_is_older_than_the_retention_is_forgotten(platform: Platform) -> None:
+    command = await one(platform)
+    await platform.result(command, 1, "delivered")
+    await platform.merchant.order("unpaid", (121, 1))
+    await platform.merchant.signed(
+        "/deliveries/debug",
+        method="device.delivery.put",
+        channel_name="B1",
+        notify_url="http://127.0.0.1:9/test",
+    )
+    await platform.after(1300)
+    await platform.after(89 * 86_400)
+    assert len(await platform.sql("SELECT * FROM purchase")) == 2
+    await platform.after(2 * 86_400)
+    await platform.after(1)
+    for table in ("purchase", "record", "delivery", "unit", "callback", "command"):
+        assert await platform.sql(f"SELECT * FROM {table}") == [], table  # noqa: S608
+
+
+async def test_the_machines_books_survive_a_restart_of_the_platform(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "p.db")
+    async with running(settings) as platform:
+        command = await one(platform)
+        sold = await platform.merchant.order("t2", (122, 3))
+        assert sold.code == 0
+    async with running(settings) as again:
+        assert await again.merchant.stock(122) == 5, "the settings' stock is a beginning only"
+        await again.result(command, 1, "delivered")
+        (told,) = await again.callbacks()
+        assert told["deliver_status"] == "1"
+        assert (await again.merchant.order("t2", (122, 3))).code == 6040
