@@ -125,9 +125,7 @@ class Books(ABC):
         yield {"event": "finished"}
 
     async def journal_backup(self, who: str) -> AsyncGenerator[Mapping[str, Any], None]:
-        path = await self._journal.copy(who)
-        file = await asyncio.to_thread(path.open, "rb")
-        path.unlink()  # nothing of it is left, whatever becomes of us
+        file = await self._journal.copy(who)
         try:
             total = (await asyncio.to_thread(file.seek, 0, 2)) or 0
             await asyncio.to_thread(file.seek, 0)

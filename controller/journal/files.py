@@ -5,8 +5,8 @@ journal.marker       JSON: that there was a journal here, and its births (P13)
 journal.damaged      flag: damage was found; the next start sets the journal aside
 journal.reserve      disk space put by (P12)
 journal.new          a journal in the making; removed at start
-journal.copy         a backup in the making; removed by the next one
-journal.restore      a backup being put back; removed by the next restore
+journal.copy         a backup in the making; without a name as soon as it is whole
+journal.restore      a backup being put back; the next start ends that where the marker says so
 journal-<time>.db    one that was set aside; ours to keep, never to delete
 lock                 held by the running daemon; holds its pid
 last_stop            JSON: why systemd says that the daemon stopped
@@ -33,6 +33,9 @@ BIRTHS_KEPT = 100
 SET_ASIDE = "journal-*.db"
 """What `set_aside` calls a database."""
 
+IN_THE_MAKING = ("journal.copy", "journal.restore", "journal.marker.part")
+"""What a kill in the middle of a backup or a restore leaves: as large as the journal."""
+
 SMALL_FILE_BYTES = 64 * 1024
 """What is read of marker and last_stop at most: both are under 4 KiB when we wrote them."""
 
@@ -55,6 +58,14 @@ class Files:
     @property
     def new(self) -> Path:
         return self.folder / "journal.new"
+
+    @property
+    def copy(self) -> Path:
+        return self.folder / "journal.copy"
+
+    @property
+    def restore(self) -> Path:
+        return self.folder / "journal.restore"
 
     @property
     def marker(self) -> Path:
@@ -117,6 +128,7 @@ def make_folder(folder: Path) -> None:
 def write_whole(path: Path, text: str) -> None:
     """The file has all of its new content or all of its old, at any power cut."""
     part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)  # one that root left behind is not ours to open
     with part.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -148,9 +160,13 @@ def read_births(files: Files) -> list[int] | None:
     return sorted({birth for birth in births if type(birth) is int and 0 < birth < 1 << 32})
 
 
-def write_births(files: Files, births: Sequence[int]) -> None:
+def write_births(files: Files, births: Sequence[int], aside: str | None = None) -> None:
+    """`aside`: a restore is decided, and this is what the present journal is set aside as."""
     kept = sorted(set(births))[-BIRTHS_KEPT:]
-    write_whole(files.marker, json.dumps({"births": kept}) + "\n")
+    content: dict[str, Any] = {"births": kept}
+    if aside is not None:
+        content["restoring"] = aside
+    write_whole(files.marker, json.dumps(content) + "\n")
 
 
 def take_lock(files: Files) -> int:
@@ -177,12 +193,22 @@ def set_aside(files: Files, at: float) -> Path | None:
 
     The database first: a log that a crash leaves behind alone is set aside by the next start.
     """
+    target = name_aside(files, at)
+    return target if _moved_aside(files, target) else None
+
+
+def name_aside(files: Files, at: float) -> Path:
+    """A name that is free, for the journal that is there."""
     stamp = datetime.fromtimestamp(min(max(at, 0.0), FAR_TIME), UTC).strftime("%Y%m%dT%H%M%SZ")
     target = files.folder / f"journal-{stamp}.db"
     number = 1
     while any(target.with_name(target.name + end).exists() for end in ("", "-wal", "-shm")):
         number += 1
         target = files.folder / f"journal-{stamp}-{number}.db"
+    return target
+
+
+def _moved_aside(files: Files, target: Path) -> bool:
     moved = False
     for end in ("", "-wal", "-shm", "-journal"):
         with contextlib.suppress(FileNotFoundError):
@@ -191,4 +217,38 @@ def set_aside(files: Files, at: float) -> Path | None:
             # One name after the other, so that no power cut keeps the log's move and undoes the
             # database's: without its log it would look whole.
             sync_folder(files.folder)
-    return target if moved else None
+    return moved
+
+
+def end_restore(files: Files) -> None:
+    """The renames of a restore that the marker has decided on; again at each start, until the
+    marker says that they are done. Nothing where it decided none. Raises OSError.
+
+    The journal has a log beside it, and no rename replaces two files at once: between these
+    there is none under the journal's name, and whoever opens one comes by here first.
+    """
+    aside = (read_json(files.marker) or {}).get("restoring")
+    if not isinstance(aside, str) or not Path(aside).match(SET_ASIDE) or "/" in aside:
+        return
+    if files.restore.exists():
+        _moved_aside(files, files.folder / aside)
+        files.damaged.unlink(missing_ok=True)  # it was about the one that is aside now
+        files.restore.rename(files.database)
+        sync_folder(files.folder)
+    write_births(files, read_births(files) or [])
+    as_the_folders_owner(files.folder, files.marker)
+
+
+def drop_unfinished(files: Files) -> None:
+    """What a kill left of a backup or a restore; under the lock, and after `end_restore`."""
+    for name in IN_THE_MAKING:
+        for end in ("", "-wal", "-shm", "-journal"):
+            (files.folder / f"{name}{end}").unlink(missing_ok=True)
+
+
+def as_the_folders_owner(folder: Path, path: Path) -> None:
+    """Root restores, and the daemon's own user must read and write it."""
+    owner = folder.stat()
+    if os.geteuid() == 0:
+        os.chown(path, owner.st_uid, owner.st_gid)
+    path.chmod(0o640)

@@ -2,6 +2,7 @@
 
     what is found                           what is done
     --------------------------------------  -------------------------------------------
+    a restore that was killed in between    ended, once the marker had decided on it
     nothing, and no marker                  first installation: a new journal
     nothing, but our marker                 lost: a new journal, doubted
     a damaged one, or the damage flag       set aside (renamed), a new journal, doubted
@@ -30,6 +31,8 @@ from controller.journal import cycles, migrations, units, wal
 from controller.journal.files import (
     SET_ASIDE,
     Files,
+    drop_unfinished,
+    end_restore,
     read_births,
     read_json,
     set_aside,
@@ -84,6 +87,7 @@ class Found:
 
 def find_or_create(files: Files, announcer: Announcer, at: float) -> Found:
     """Raises JournalUnreadable, JournalUnwritable (no journal can be created), OSError."""
+    _end_what_was_killed(files)
     births = read_births(files)
     aside: Path | None = None
     if files.database.exists() and not files.damaged.exists():
@@ -106,6 +110,18 @@ def find_or_create(files: Files, announcer: Announcer, at: float) -> Found:
     create(files, lost=lost)
     connection, counters = examine(files, announcer)
     return Found(connection, counters, births or [], first=not lost, lost=lost, set_aside=aside)
+
+
+def _end_what_was_killed(files: Files) -> None:
+    """A restore that was decided is ended; what else a kill left goes. Raises OSError."""
+    try:
+        end_restore(files)
+        drop_unfinished(files)
+    except OSError as error:
+        if files.restore.exists():
+            raise
+        # In place, with no room to note that (P12): the next start notes it.
+        log.warning("leftovers_stay", extra={"fields": {"error": str(error)}})
 
 
 def create(files: Files, *, lost: bool) -> None:

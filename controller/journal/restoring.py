@@ -10,19 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sqlite3
+import stat
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from controller.errors import JournalDamaged, JournalUnreadable
+from controller.errors import JournalDamaged, JournalUnreadable, JournalUnwritable
 from controller.journal import migrations
 from controller.journal.files import (
+    IN_THE_MAKING,
     Files,
+    as_the_folders_owner,
+    drop_unfinished,
+    end_restore,
     for_people,
+    name_aside,
     read_births,
-    set_aside,
     sync_folder,
     take_lock,
     write_births,
@@ -34,6 +40,17 @@ from controller.journal.transaction import (
     read_counters,
     storable,
 )
+from controller.journal.visits import ROOM_KEPT_BYTES
+
+HEADER = struct.Struct(">16s H 6x I I 28x I 4x I 20x I")
+"""The first bytes of a database: magic, size of a page, changes, pages, user_version,
+application_id, and the changes at which the pages were counted.
+https://www.sqlite.org/fileformat2.html#the_database_header"""
+MAGIC = b"SQLite format 3\0"
+MAX_PAGE = 65_536
+"""What does not fit into the two bytes of a page's size, and is told as 1."""
+
+CHUNK_BYTES = 1 << 20
 
 FINDINGS = 3
 """Lines of SQLite's own check that are told: the first says that it is damaged, and where."""
@@ -62,50 +79,46 @@ class Restoring:
 
     def __init__(self, files: Files, source: Path) -> None:
         self._files = files
-        self._copy = files.folder / "journal.restore"
         self._source = source
         self.backup = self._looked_at()
 
     def put_in_place(self, who: str, at: float) -> Restored:
-        """The stamp, then the present journal aside, then the copy under its name."""
+        """The stamp, then the decision, then what `end_restore` does. Before the marker says
+        so the old journal is the journal; after it the copy is, whenever we are killed."""
         births = read_births(self._files) or []
         if self.backup.birth is not None:
             # The new birth must be after the copy's, on a new computer too.
             births = [*births, self.backup.birth]
-        with contextlib.closing(_open(self._copy)) as connection:
+        with contextlib.closing(_open(self._files.restore)) as connection:
             _stamp(connection, who, self._source.name, at)
-        _make_durable(self._copy)
-        _as_the_folders_owner(self._files.folder, self._copy)
-        write_births(self._files, births)
-        _as_the_folders_owner(self._files.folder, self._files.marker)
-        aside = set_aside(self._files, at)
-        self._files.damaged.unlink(missing_ok=True)  # it was about the one that is aside now
-        self._copy.rename(self._files.database)
+        as_the_folders_owner(self._files.folder, self._files.restore)
+        _make_durable(self._files.restore)
         sync_folder(self._files.folder)
-        return Restored(self.backup, aside)
-
-    def drop_copy(self) -> None:
-        for end in ("", "-wal", "-shm", "-journal"):
-            self._copy.with_name(self._copy.name + end).unlink(missing_ok=True)
+        aside = name_aside(self._files, at)
+        write_births(self._files, births, aside.name)
+        as_the_folders_owner(self._files.folder, self._files.marker)
+        end_restore(self._files)
+        return Restored(self.backup, aside if aside.exists() else None)
 
     def _looked_at(self) -> Backup:
-        """Copied, recovered from its log, and sound. Raises JournalUnreadable, JournalDamaged."""
-        if not self._source.is_file():
-            raise JournalUnreadable(f"{self._source} is no file: name the backup's own file")
-        self.drop_copy()
-        try:
-            for end in ("", "-wal"):
-                beside = self._source.with_name(self._source.name + end)
-                if end == "" or beside.exists():
-                    shutil.copyfile(beside, self._copy.with_name(self._copy.name + end))
-            return self._examined()
-        except BaseException:
-            self.drop_copy()
-            raise
+        """Copied, recovered from its log, and sound. Raises JournalUnreadable, JournalDamaged,
+        JournalUnwritable (no room)."""
+        with contextlib.ExitStack() as opened:
+            parts = {"": opened.enter_context(_regular(self._source))}
+            log = self._source.with_name(self._source.name + "-wal")
+            if log.exists():
+                parts["-wal"] = opened.enter_context(_regular(log))
+            sizes = {end: os.fstat(part.fileno()).st_size for end, part in parts.items()}
+            _of_ours(parts[""], self._source, sizes[""], alone=len(parts) == 1)
+            _room_for(self._files.folder, sum(sizes.values()))
+            for end, part in parts.items():
+                copy = self._files.restore.with_name(self._files.restore.name + end)
+                _copy(part, copy, sizes[end], self._source)
+        return self._examined()
 
     def _examined(self) -> Backup:
         try:
-            with contextlib.closing(_open(self._copy)) as connection:
+            with contextlib.closing(_open(self._files.restore)) as connection:
                 connection.execute("PRAGMA journal_mode = DELETE").fetchall()
                 counters = _sound(connection, self._source)
                 (orders,) = connection.execute("SELECT COUNT(*) FROM orders").fetchone()
@@ -116,7 +129,7 @@ class Restoring:
             newest_time=counters.newest_time,
             last_seq=counters.seq,
             orders=orders,
-            bytes=self._copy.stat().st_size,
+            bytes=self._files.restore.stat().st_size,
         )
 
 
@@ -133,19 +146,96 @@ def hold(state_dir: Path, source: Path) -> Iterator[Restoring]:
             f"there is no state directory {state_dir}: start the daemon once, or name its "
             "settings with --config"
         )
+    if source.name in IN_THE_MAKING and source.parent.resolve() == state_dir.resolve():
+        raise JournalUnreadable(
+            f"{source} is what a killed backup or restore left: name a whole one"
+        )
     with for_people(state_dir):
         new = not files.lock.exists()
         lock = take_lock(files)
         try:
             if new:
-                _as_the_folders_owner(state_dir, files.lock)
-            restoring = Restoring(files, source)
+                as_the_folders_owner(state_dir, files.lock)
+            end_restore(files)  # of one that was killed: what it decided stands
+            drop_unfinished(files)
             try:
-                yield restoring
+                yield Restoring(files, source)
             finally:
-                restoring.drop_copy()
+                end_restore(files)  # before what is dropped: the copy may be decided on
+                drop_unfinished(files)
         finally:
             os.close(lock)
+
+
+@contextlib.contextmanager
+def _regular(path: Path) -> Iterator[BinaryIO]:
+    """A file of the disk, open: a pipe would keep us waiting, and a device is opened by looking
+    at it. Raises JournalUnreadable."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise JournalUnreadable(f"{path} is no file: name the backup's own file")
+        # NONBLOCK: it may have been exchanged since for a pipe.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise JournalUnreadable(f"there is no file {path}: name the backup's own file") from None
+    except OSError as error:
+        raise JournalUnreadable(f"{path} cannot be read ({error.strerror})") from error
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise JournalUnreadable(f"{path} is no file: name the backup's own file")
+        yield file
+
+
+def _of_ours(file: BinaryIO, source: Path, size: int, *, alone: bool) -> None:
+    """By its first bytes, before anything is copied. Raises JournalUnreadable, JournalDamaged."""
+    head = file.read(HEADER.size)
+    file.seek(0)
+    told = HEADER.unpack(head.ljust(HEADER.size, b"\0"))
+    magic, page, changes, pages, version, marked, counted_at = told
+    if magic != MAGIC or marked != migrations.APPLICATION_ID:
+        raise JournalUnreadable(f"{source} is no journal of a vending controller")
+    _known(version, source)
+    whole = pages * (page if page != 1 else MAX_PAGE)
+    if alone and changes == counted_at and size != whole:
+        raise JournalDamaged(
+            f"{source} is not whole: it has {size} bytes, and its first page tells of {whole}"
+        )
+
+
+def _known(version: int, source: Path) -> None:
+    newest = migrations.newest_version()
+    if version > newest:
+        raise JournalUnreadable(
+            f"{source} has schema {version}, written by a newer program; this one knows {newest}: "
+            "install that version first"
+        )
+
+
+def _room_for(folder: Path, size: int) -> None:
+    """Raises JournalUnwritable."""
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free < size + ROOM_KEPT_BYTES:
+        raise JournalUnwritable(
+            f"the backup takes {size / 1e6:.0f} MB beside the present journal, and {folder} has "
+            f"{free / 1e6:.0f} MB free of which {ROOM_KEPT_BYTES / 1e6:.0f} MB are kept for "
+            "customers: free disk space"
+        )
+
+
+def _copy(part: BinaryIO, target: Path, size: int, source: Path) -> None:
+    """As much as was seen and there is room for, however it grows. Raises JournalUnreadable."""
+    with target.open("xb") as file:
+        left = size
+        while left:
+            try:
+                chunk = part.read(min(left, CHUNK_BYTES))
+            except OSError as error:
+                raise JournalUnreadable(f"{source} cannot be read ({error.strerror})") from error
+            if not chunk:
+                break  # it was cut off meanwhile: what came is looked through
+            file.write(chunk)
+            left -= len(chunk)
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -162,12 +252,8 @@ def _sound(connection: sqlite3.Connection, source: Path) -> Counters:
     marked = connection.execute("PRAGMA application_id").fetchone()[0]
     if marked != migrations.APPLICATION_ID:
         raise JournalUnreadable(f"{source} is no journal of a vending controller")
-    version, newest = migrations.version(connection), migrations.newest_version()
-    if version > newest:
-        raise JournalUnreadable(
-            f"{source} has schema {version}, written by a newer program; this one knows {newest}: "
-            "install that version first"
-        )
+    version = migrations.version(connection)
+    _known(version, source)
     if version == 0 or migrations.shape(connection) != migrations.expected_shape(version):
         raise JournalDamaged(f"{source}: its schema is not that of version {version}")
     said = [row[0] for row in connection.execute(f"PRAGMA integrity_check({FINDINGS})")]
@@ -203,11 +289,3 @@ def _make_durable(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _as_the_folders_owner(folder: Path, path: Path) -> None:
-    """Root restores, and the daemon's own user must read and write it."""
-    owner = folder.stat()
-    path.chmod(0o640)
-    if os.geteuid() == 0:
-        os.chown(path, owner.st_uid, owner.st_gid)

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from controller.dispensing.interfaces import LaneState
 from controller.errors import JournalDamaged, Refused
@@ -108,24 +108,36 @@ class Visits(Core):
             self.damage_found.set()
             raise
 
-    async def copy(self, who: str) -> Path:
-        """A consistent copy beside the database, made while everything goes on; the caller
-        takes it and removes it. Refused: busy, no_room, no_copy."""
+    async def copy(self, who: str) -> IO[bytes]:
+        """A consistent copy of the journal, made while everything goes on: an open file without
+        a name, gone when it is closed. Refused: busy, no_room, no_copy.
+
+        Who is cancelled while he waits does not end the copy: until it is made, the next one is
+        refused, for there is one name to make it under.
+        """
         if self._copying:
             raise Refused("busy", "another backup is being made: wait for its end")
         self._copying = True
-        target = self._files.folder / "journal.copy"
+        making = asyncio.ensure_future(self._copied(who))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(_let_go)
+            raise
+
+    async def _copied(self, who: str) -> IO[bytes]:
+        target = self._files.copy
         try:
             _room_for_copy(self._files.database, self._files.wal)
             await self.note(who, "journal_backup", "journal", {"seq": self.last_seq})
-            for end in ("", "-journal"):
-                target.with_name(target.name + end).unlink(missing_ok=True)
+            _drop(target)
             await self._store.copy(target)
+            return target.open("rb")
         except OSError as error:
             raise Refused("no_copy", f"the copy {target} cannot be written ({error})") from error
         finally:
             self._copying = False
-        return target
+            _drop(target)
 
     # ------------------------------------------------------------------ retention
 
@@ -182,6 +194,16 @@ class Visits(Core):
 def _call(step: Any, cutoff: float, tx: Any) -> int:
     removed: int = step(tx, cutoff)
     return removed
+
+
+def _drop(copy: Path) -> None:
+    for end in ("", "-journal"):
+        copy.with_name(copy.name + end).unlink(missing_ok=True)
+
+
+def _let_go(making: asyncio.Future[IO[bytes]]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        making.result().close()
 
 
 def _room_for_copy(database: Path, log: Path) -> None:

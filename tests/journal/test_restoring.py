@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import json
 import os
+import re
+import shutil
+import signal
 import sqlite3
 import threading
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controller.errors import (
     JournalDamaged,
     JournalUnreadable,
+    JournalUnwritable,
     Refused,
     StateDirInUse,
 )
-from controller.journal import check, migrations, retention, store, visits
+from controller.journal import check, migrations, restoring, retention, store, visits
 from controller.journal.restoring import Restored, hold
 from controller.model import Code
 
@@ -28,6 +38,7 @@ from .conftest import (
     Bench,
     accepted,
     balanced,
+    cabinet,
     make_order,
     one_cycle,
     stock_of,
@@ -38,8 +49,10 @@ DAY = 86_400
 
 
 async def backed_up(bench: Bench, name: str = "backup.db") -> Path:
-    made = await bench.journals[-1].copy("anna")
-    return made.rename(bench.folder.parent / name)
+    target = bench.folder.parent / name
+    with await bench.journals[-1].copy("anna") as made:
+        target.write_bytes(made.read())
+    return target
 
 
 def put_back(bench: Bench, source: Path) -> Restored:
@@ -67,7 +80,7 @@ async def test_what_is_written_while_a_copy_is_made_is_in_it_and_waits_for_no_co
     monkeypatch.setattr(store, "COPY_PAGES", 1)
     journal = await bench.ready()
     monkeypatch.setattr(store.Store, "_serve_submitted", hold_the_copy)
-    copying = asyncio.create_task(journal.copy("anna"))
+    copying = asyncio.create_task(backed_up(bench))
     for number in range(1, 4):
         await sold(bench, number)
     assert not copying.done(), "it waits for us"
@@ -80,6 +93,40 @@ async def test_what_is_written_while_a_copy_is_made_is_in_it_and_waits_for_no_co
         assert connection.execute("SELECT who FROM audit").fetchall() == [("anna",)]
     connection.close()
     await sold(bench, 4)
+    assert balanced(await stock_of(journal))
+
+
+async def test_a_backup_whose_taker_left_ends_before_the_next_is_made(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on under the one name there is: a second one would write into its file."""
+    going_on = threading.Event()
+    serve = store.Store._serve_submitted
+
+    def hold_the_copy(self: store.Store) -> None:
+        until = time.monotonic() + 10
+        while not going_on.is_set() and time.monotonic() < until:
+            serve(self)
+
+    monkeypatch.setattr(store, "COPY_PAGES", 1)
+    monkeypatch.setattr(store.Store, "_serve_submitted", hold_the_copy)
+    journal = await bench.ready()
+    first = asyncio.create_task(backed_up(bench))
+    async with asyncio.timeout(10):
+        while not (bench.folder / "journal.copy").exists():
+            await journal.stopped_cabinets()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    with pytest.raises(Refused) as refused:
+        await backed_up(bench)
+    assert refused.value.code == "busy"
+    going_on.set()
+    async with asyncio.timeout(10):
+        while (bench.folder / "journal.copy").exists():
+            await journal.stopped_cabinets()
+    assert (await backed_up(bench)).stat().st_size
+    assert not (bench.folder / "journal.copy").exists(), "nothing is left of any of them"
     assert balanced(await stock_of(journal))
 
 
@@ -219,6 +266,147 @@ async def test_what_must_not_be_put_back_is_refused_and_changes_nothing(
     assert bench.database.read_bytes() == content
     with pytest.raises(JournalUnreadable, match="no state directory"), hold(tmp_path / "x", backup):
         pass
+
+
+async def test_what_is_no_backup_is_refused_before_a_byte_is_copied(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe would keep the technician waiting, and a file of 5 TB fill the disk."""
+    journal = await bench.ready()
+    await sold(bench, 1)
+    backup = await backed_up(bench)
+    await journal.close()
+    whole = backup.read_bytes()
+
+    def made(name: str, content: bytes, size: int | None = None) -> Path:
+        (tmp_path / name).write_bytes(content)
+        if size is not None:
+            os.truncate(tmp_path / name, size)
+        return tmp_path / name
+
+    os.mkfifo(tmp_path / "pipe.db")
+    foreign = whole[:68] + b"ELSE" + whole[72:]
+    huge = 5_000_000_000_000
+    unsure = whole[:92] + bytes(4) + whole[96:]
+    refusals: list[tuple[Path, type[Exception], str]] = [
+        (tmp_path / "pipe.db", JournalUnreadable, "is no file"),
+        (Path("/dev/zero"), JournalUnreadable, "is no file"),
+        (made("empty.db", b""), JournalUnreadable, "no journal"),
+        (made("zeros.db", b"", huge), JournalUnreadable, "no journal"),
+        (made("text.db", b"SQLite " * 9_000), JournalUnreadable, "no journal"),
+        (made("foreign.db", foreign), JournalUnreadable, "no journal"),
+        (made("long.db", whole, huge), JournalDamaged, "tells of"),
+        (made("unsure.db", unsure, huge), JournalUnwritable, "MB free"),
+        (made("short.db", whole[:-4096]), JournalDamaged, "tells of"),
+    ]
+    monkeypatch.setattr(restoring, "_copy", None)
+    for source, kind, words in refusals:
+        with pytest.raises(kind, match=words), hold(bench.folder, source):
+            pass
+    monkeypatch.undo()
+    os.mkfifo(tmp_path / "backup.db-wal")
+    backup.rename(tmp_path / "backup.db")
+    with pytest.raises(JournalUnreadable, match="is no file"):
+        put_back(bench, tmp_path / "backup.db")
+    left = bench.folder / "journal.copy"
+    left.write_bytes(whole)
+    with pytest.raises(JournalUnreadable, match="left"):
+        put_back(bench, left)
+    assert left.exists(), "what a person names is not what we clean up"
+
+
+async def test_what_a_killed_backup_or_restore_left_goes_at_the_next_start(bench: Bench) -> None:
+    await bench.ready()
+    await sold(bench, 1)
+    bench.crash()
+    for name in ("journal.copy", "journal.copy-journal", "journal.restore", "journal.restore-wal"):
+        (bench.folder / name).write_bytes(b"half of it")
+    (bench.folder / "journal.marker.part").write_bytes(b"{")
+    journal, opening = bench.open()
+    assert not opening.lost
+    assert len((await journal.orders(9))["orders"]) == 1
+    left = [path.name for path in bench.folder.iterdir() if IN_THE_MAKING.match(path.name)]
+    assert left == []
+
+
+async def test_p13_a_restore_that_is_killed_leaves_the_old_journal_or_the_restored_one(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Killed before each call that changes the directory, by SIGKILL; then the daemon starts.
+    The old journal has a log with commits that its file does not have yet."""
+    await bench.ready()
+    await sold(bench, 1)
+    backup = await backed_up(bench)
+    await sold(bench, 2)
+    bench.crash()
+    assert (bench.folder / "journal.db-wal").stat().st_size
+    restored = []
+    for step in range(100):
+        after = Bench(tmp_path / f"killed-{step}")
+        shutil.copytree(bench.folder, after.folder)
+        after.clock.now += 3600
+        whole = not killed_at(step, lambda there=after: put_back(there, backup))
+        journal, opening = after.open()
+        assert (opening.lost, opening.unwritable) == (False, ""), step
+        known = {order["order_id"] for order in (await journal.orders(9))["orders"]}
+        await journal.sync_lanes((cabinet(),))
+        stopped = await journal.stopped_cabinets()
+        journal.abandon()
+        restored.append(known == {1})
+        aside = [each.name for each in after.folder.glob("journal-*")]
+        if restored[-1]:
+            assert stopped == {"A": "stock_unconfirmed"}, step
+            assert sorted(name.partition(".")[2] for name in aside) == ["db", "db-wal"], step
+            assert len({name.partition(".")[0] for name in aside}) == 1, "the log with its file"
+            with contextlib.closing(sqlite3.connect(after.folder / min(aside))) as old:
+                assert old.execute("SELECT SUM(delivered) FROM orders").fetchone() == (2,), step
+        else:
+            assert (known, stopped, aside) == ({1, 2}, {}, []), step
+        left = [path.name for path in after.folder.iterdir() if IN_THE_MAKING.match(path.name)]
+        assert left == [], step
+        assert "restoring" not in json.loads((after.folder / "journal.marker").read_bytes())
+        shutil.rmtree(after.folder)
+        if whole:
+            break
+    assert restored == sorted(restored), "once it is decided it stays so"
+    assert restored.count(False) > 3
+    assert restored.count(True) > 5
+    assert len(restored) < 100, "the last one was not killed"
+
+
+IN_THE_MAKING = re.compile(r"journal\.(copy|restore|new|marker\.part)")
+
+CHANGING = ("rename", "replace", "unlink", "fsync")
+"""Functions of `os` by which a directory and its files are changed. (SQLite's own are not seen:
+it works on the copy alone. Opening and giving away comes between these.)"""
+
+
+def killed_at(step: int, work: Callable[[], object]) -> bool:
+    """`work` in a process that ends by SIGKILL before the call number `step`; False when it came
+    through with fewer."""
+    child = os.fork()
+    if child == 0:
+        try:
+            left = itertools.count(step, -1)
+
+            def before(call: Callable[..., Any]) -> Callable[..., Any]:
+                def counted(*args: Any, **more: Any) -> Any:
+                    if next(left) == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return call(*args, **more)
+
+                return counted
+
+            for name in CHANGING:
+                setattr(os, name, before(getattr(os, name)))
+            work()
+        except BaseException:  # noqa: BLE001 - the parent sees the exit code
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL)
+    return os.WIFSIGNALED(status)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
