@@ -101,11 +101,12 @@ def open_journal(
     must act), JournalUnwritable (no journal exists and none can be created).
     """
     files = Files(state_dir)
+    reserve = Reserve(files.reserve, reserve_bytes)
     with for_people(state_dir):
         make_folder(state_dir)
         lock = take_lock(files)
         try:
-            found = find_or_create(files, announcer, clock.wall())
+            found = find_or_create(files, announcer, clock.wall(), reserve)
         except BaseException:
             os.close(lock)
             raise
@@ -119,7 +120,7 @@ def open_journal(
         skew_s=skew_s,
         retention_days=retention_days,
         inline=inline,
-        reserve=Reserve(files.reserve, reserve_bytes),
+        reserve=reserve,
     )
     try:
         return journal, journal.begin(found)

@@ -41,11 +41,16 @@ def migrate(connection: sqlite3.Connection, upto: int | None = None) -> int:
     for number, script in enumerate(scripts()[:upto], start=1):
         if number <= version(connection):
             continue
-        connection.executescript(
-            f"BEGIN IMMEDIATE;\n{script}\n"
-            f"PRAGMA application_id = {APPLICATION_ID};\n"
-            f"PRAGMA user_version = {number};\nCOMMIT;"
-        )
+        try:
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{script}\n"
+                f"PRAGMA application_id = {APPLICATION_ID};\n"
+                f"PRAGMA user_version = {number};\nCOMMIT;"
+            )
+        except sqlite3.Error:
+            if connection.in_transaction:  # SQLite may have rolled back by itself
+                connection.rollback()
+            raise
     return version(connection)
 
 

@@ -39,6 +39,7 @@ from controller.journal.files import (
     sync_folder,
 )
 from controller.journal.outbox import oldest
+from controller.journal.reserve import Reserve
 from controller.journal.store import classified, connect, primary_code
 from controller.journal.transaction import Counters, Transaction, read_counters
 
@@ -85,14 +86,14 @@ class Found:
     set_aside: Path | None
 
 
-def find_or_create(files: Files, announcer: Announcer, at: float) -> Found:
+def find_or_create(files: Files, announcer: Announcer, at: float, reserve: Reserve) -> Found:
     """Raises JournalUnreadable, JournalUnwritable (no journal can be created), OSError."""
     _end_what_was_killed(files)
     births = read_births(files)
     aside: Path | None = None
     if files.database.exists() and not files.damaged.exists():
         try:
-            connection, counters = examine(files, announcer)
+            connection, counters = examine(files, announcer, reserve)
         except JournalDamaged as damage:
             log.critical("journal_damaged", extra={"fields": {"error": str(damage)}})
         else:
@@ -108,7 +109,7 @@ def find_or_create(files: Files, announcer: Announcer, at: float) -> Found:
         fields = {"set_aside": str(aside), "births": births}
         log.critical("journal_lost", extra={"fields": fields})
     create(files, lost=lost)
-    connection, counters = examine(files, announcer)
+    connection, counters = examine(files, announcer, reserve)
     return Found(connection, counters, births or [], first=not lost, lost=lost, set_aside=aside)
 
 
@@ -149,7 +150,9 @@ def create(files: Files, *, lost: bool) -> None:
 # ------------------------------------------------------------------ looking
 
 
-def examine(files: Files, announcer: Announcer) -> tuple[sqlite3.Connection, Counters]:
+def examine(
+    files: Files, announcer: Announcer, reserve: Reserve
+) -> tuple[sqlite3.Connection, Counters]:
     """Open and check. Raises JournalDamaged, JournalUnreadable."""
     path = files.database
     if not os.access(path, os.R_OK | os.W_OK) or not os.access(files.folder, os.W_OK | os.X_OK):
@@ -163,7 +166,7 @@ def examine(files: Files, announcer: Announcer) -> tuple[sqlite3.Connection, Cou
     _drop_empty_log(files)
     try:
         connection = connect(path)
-        _check_schema(connection, path)
+        _check_schema(connection, path, reserve)
         _check_log(connection, files)
         counters = _check_rows(connection, path, announcer)
     except BaseException as error:
@@ -197,7 +200,7 @@ def _verdict(error: sqlite3.Error, path: Path) -> Exception:
     return known
 
 
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+def _check_schema(connection: sqlite3.Connection, path: Path, reserve: Reserve) -> None:
     """The schema word for word; older versions are migrated after it was found whole."""
     version, newest = migrations.version(connection), migrations.newest_version()
     if version > newest:
@@ -217,8 +220,19 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     if marked != migrations.APPLICATION_ID:
         raise JournalDamaged(f"{path}: its header is damaged (application id {marked:#x})")
     if version < newest:
-        migrations.migrate(connection)
+        _bring_forward(connection, reserve)
         log.info("journal_migrated", extra={"fields": {"from": version, "to": newest}})
+
+
+def _bring_forward(connection: sqlite3.Connection, reserve: Reserve) -> None:
+    """In the reserve's room where the disk is full: a machine that sold until the upgrade goes
+    on. `Core.begin` puts the reserve by again, and as long as it cannot, nothing new begins."""
+    try:
+        migrations.migrate(connection)
+    except sqlite3.OperationalError as error:
+        if primary_code(error) != sqlite3.SQLITE_FULL or not reserve.release():
+            raise
+        migrations.migrate(connection)
 
 
 def _check_log(connection: sqlite3.Connection, files: Files) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from controller.dispensing.interfaces import Standing
 from controller.errors import JournalError, JournalUnreadable, JournalUnwritable
+from controller.journal import migrations
 from controller.journal.journal import Journal
 from controller.journal.reserve import Reserve
 from controller.model import Outcome
@@ -248,6 +250,29 @@ async def test_a_full_disk_at_start_is_no_reason_to_stop(small_disk: Path) -> No
     other = Bench(small_disk / "other")
     with pytest.raises(JournalUnwritable, match="free disk space"):
         other.open()
+
+
+async def test_an_upgrade_on_a_full_disk_uses_the_reserve(small_disk: Path) -> None:
+    """P12: the older journal is brought forward in the room put by, and nothing new begins
+    until that is put by again."""
+    bench = Bench(small_disk / "state")
+    bench.folder.mkdir()
+    with contextlib.closing(sqlite3.connect(bench.database, isolation_level=None)) as older:
+        migrations.migrate(older, 1)
+        older.execute("PRAGMA journal_mode = WAL")
+    assert Reserve(bench.folder / "journal.reserve", 65_536).ensure()
+    fill_disk(small_disk)
+    journal, opening = bench.open()
+    assert (opening.lost, opening.set_aside) == (False, None)
+    assert not journal.reserve_whole
+    fill_disk(small_disk)
+    with pytest.raises(JournalUnwritable, match="free disk space"):
+        await journal.open_cycle(intent(None, test_id="t"))
+    (small_disk / "logs").unlink()
+    await journal.sync_lanes((cabinet(),))
+    await journal.open_cycle(intent(None, test_id="t"))
+    assert journal.reserve_whole
+    journal.abandon()
 
 
 async def test_nothing_begins_before_the_lanes_of_the_settings_are_known(
