@@ -110,12 +110,18 @@ def state_dir(path: Path) -> Path:
     Its default where the file does not say.
     """
     try:
+        if not path.is_file():  # a pipe would keep us waiting
+            return _default_state_dir()
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         table = {"machine_no": "00000000", "state_dir": raw["machine"]["state_dir"]}
         return MachineTable.model_validate(table).state_dir
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        default: Path = MachineTable.model_fields["state_dir"].default
-        return default
+        return _default_state_dir()
+
+
+def _default_state_dir() -> Path:
+    default: Path = MachineTable.model_fields["state_dir"].default
+    return default
 
 
 def cabinets(settings: Settings) -> tuple[Cabinet, ...]:
@@ -169,6 +175,8 @@ def judge_parsed(
 def _judge_file(path: Path) -> Verdict:
     name = config_words.shown(str(path))
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would keep us waiting
+            return _refused(name, 0, "is no file; name the settings file itself")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:

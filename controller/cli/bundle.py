@@ -44,8 +44,13 @@ TRACE_LINES = 20_000
 LOG_LINES = 5_000
 LOG_S = 20.0
 
+NO_ENTRIES = "-- No entries --"
+NOT_SHOWN = ("insufficient permissions", "not seeing messages from other users")
+"""What journalctl says beside the nothing that it shows."""
+
 NEVER_INSIDE = later(
-    "Never inside: passwords, keys, user names, the database itself, payloads of messages."
+    "Never inside: passwords, keys, user names (people are user-1, user-2 …), the database "
+    "itself, payloads of messages."
 )
 
 
@@ -64,9 +69,10 @@ def run(
     checks: Mapping[str, Any],
     page: Sequence[str],
 ) -> Exit:
-    sieve = sieve_for(str(facts.config.get("file", "")))
-    members, missing = _collect(parts(session.daemon, facts, checks, page), sieve)
-    manifest = manifest_of(members, missing, facts.now)
+    wanted, missing = _asked(parts(session.daemon, facts, checks, page))
+    sieve = sieve_for(str(facts.config.get("file", "")), (content for _, content in wanted))
+    members, missing = _sifted(wanted, missing, sieve)
+    manifest = sieve.text(manifest_of(members, missing, facts.now).decode()).encode()
     size = _write(target, _folder(facts), {"MANIFEST.txt": manifest, **_bytes(members)})
     if session.json:
         listed = [{"name": part.name, "bytes": len(b), "what": part.what} for part, b in members]
@@ -116,23 +122,32 @@ Members = list[tuple[Part, bytes]]
 Missing = list[tuple[Part, str]]
 
 
-def _collect(wanted: Sequence[Part], sieve: Sieve) -> tuple[Members, Missing]:
-    members: Members = []
+def _asked(wanted: Sequence[Part]) -> tuple[list[tuple[Part, Any]], Missing]:
+    """All before any is written: whom one part names, no other part may name."""
+    contents: list[tuple[Part, Any]] = []
     missing: Missing = []
-    left = TOTAL_BYTES
     for part in wanted:
         try:
-            content = part.get()
+            contents.append((part, part.get()))
         except Trouble as trouble:
-            missing.append((part, sieve.text(_why_missing(trouble))))
-            continue
+            missing.append((part, _why_missing(trouble)))
+    return contents, missing
+
+
+def _sifted(
+    contents: Sequence[tuple[Part, Any]], missing: Missing, sieve: Sieve
+) -> tuple[Members, Missing]:
+    members: Members = []
+    gaps = [(part, sieve.text(why)) for part, why in missing]
+    left = TOTAL_BYTES
+    for part, content in contents:
         text = _text(content, sieve)
         if len(text) > min(MEMBER_BYTES, left):
-            missing.append((part, say("too large: cut to what fits")))
+            gaps.append((part, say("too large: cut to what fits")))
             text = text[: min(MEMBER_BYTES, left)]
         members.append((part, text))
         left -= len(text)
-    return members, missing
+    return members, gaps
 
 
 def _why_missing(trouble: Trouble) -> str:
@@ -275,21 +290,37 @@ def _trace(daemon: Daemon) -> str:
     return "".join(json.dumps(frame, ensure_ascii=False) + "\n" for frame in newest)
 
 
-def _log() -> str:
-    """As far as journald shows it to this user."""
-    command = ["journalctl", "-u", UNIT, "--since", "-1h", "-n", str(LOG_LINES)]
+def _log(command: str = "journalctl") -> str:
+    """As far as journald shows it to this user. Raises Trouble where that is nothing."""
+    words = [command, "-u", UNIT, "--since", "-1h", "-n", str(LOG_LINES)]
     try:
         done = subprocess.run(  # noqa: S603 - fixed words
-            [*command, "--no-pager", "-o", "short-iso"],
+            [*words, "--no-pager", "-o", "short-iso"],
             capture_output=True,
             text=True,
             errors="replace",
             timeout=LOG_S,
             check=False,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
         )
+    except FileNotFoundError:
+        raise _no_log(say("there is no journalctl here, so no log of systemd")) from None
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Trouble(Exit.REFUSED, "no_log", str(error)) from error
-    if done.returncode != 0 or "insufficient permissions" in done.stderr:
-        why = (done.stderr.strip() or say("journalctl showed nothing")).splitlines()[-1]
-        raise Trouble(Exit.REFUSED, "no_log", why)
+        raise _no_log(say("journalctl did not tell: {why}", why=error)) from error
+    if any(hint in done.stderr for hint in NOT_SHOWN):
+        raise _no_log(
+            say(
+                "this user may not read the system's log: once more with sudo, or as a member of "
+                "systemd-journal"
+            )
+        )
+    if done.returncode != 0:
+        said = (done.stderr.strip() or "?").splitlines()[-1]
+        raise _no_log(say("journalctl did not tell: {why}", why=said))
+    if not done.stdout.strip() or NO_ENTRIES in done.stdout:
+        raise _no_log(say("the log has no line of {unit} within the last hour", unit=UNIT))
     return done.stdout
+
+
+def _no_log(why: str) -> Trouble:
+    return Trouble(Exit.REFUSED, "no_log", why)

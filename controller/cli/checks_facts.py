@@ -170,8 +170,8 @@ def config_facts(file: str) -> dict[str, Any]:
 
     path = Path(file)
     try:
-        with path.open("rb"):
-            pass
+        if path.is_file():  # the check says what else it is; a pipe would keep us waiting
+            path.open("rb").close()
     except PermissionError:
         return {"file": file, "unreadable": True}
     except OSError:

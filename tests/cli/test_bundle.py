@@ -127,6 +127,68 @@ async def test_the_manifest_lists_what_is_inside_and_what_is_not(
     assert json.loads(contents["order-details.json"])[0]["orders"][0]["order_id"] == 1111111
 
 
+async def test_people_are_numbered_everywhere_in_the_archive(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl, tmp_path: Path
+) -> None:
+    """The one who is told in the events is in the doctor's page, in a message and in JSON within
+    JSON as well; who did what can still be followed."""
+    (event,) = machine.answers["events"]["events"]
+    machine.answers["events"] = {
+        "events": [
+            {**event, "event_seq": 1, "detail": {"who": "tanja.h", "reason": "as jo-max said"}},
+            {**event, "event_seq": 2, "detail": {"who": "daemon"}},
+        ]
+    }
+    audit = {"who": "jo-max", "detail": json.dumps({"by": json.dumps({"who": "piet"})})}
+    machine.answers["extract"] = {"tables": {"audit": [audit, {"who": "jo"}]}}
+    machine.answers["status"] = status_view(
+        service_mode={"who": "tanja.h", "since": 1.0, "idle_left_s": 9.0}
+    )
+    machine.answers["doctor"] = checkup()
+    archive = tmp_path / "home" / "piet.tar.gz"
+    archive.parent.mkdir()
+    ran = await vendctl("doctor", "--bundle", str(archive))
+    assert ran.code == 0, ran.err
+    contents = unpacked(archive)
+    for name in (b"tanja", b"jo-max", b"piet"):
+        assert [part for part, content in contents.items() if name in content] == []
+    status, page = json.loads(contents["status.json"]), contents["doctor.txt"].decode()
+    who = status["service_mode"]["who"]
+    assert who.startswith("user-")
+    assert f"(by {who})" in page
+    first, second = json.loads(contents["events.json"])["events"]
+    assert (first["detail"]["who"], second["detail"]["who"]) == (who, "daemon")
+    (row, other) = json.loads(contents["journal.json"])["tables"]["audit"]
+    assert first["detail"]["reason"] == f"as {row['who']} said"
+    assert len({who, row["who"], other["who"]}) == 3
+    assert b"user-1" in contents["MANIFEST.txt"]
+
+
+JOURNALCTL: dict[str, str] = {
+    "echo '-- No entries --'": "no line of vending-controller",
+    "echo '-- No entries --'; echo 'No journal files were opened due to insufficient permissions.'"
+    " >&2": "may not read the system's log",
+    "echo 'own'; echo 'Hint: You are currently not seeing messages from other users and the"
+    " system.' >&2": "may not read the system's log",
+    "echo 'Failed to add match' >&2; exit 1": "did not tell: Failed to add match",
+}
+"""What journalctl of systemd 252 prints -> what is told in its place."""
+
+
+@pytest.mark.parametrize("says", JOURNALCTL)
+def test_a_log_that_is_not_there_is_explained(says: str, tmp_path: Path) -> None:
+    program = tmp_path / "journalctl"
+    program.write_text(f"#!/bin/sh\n{says}\n")
+    program.chmod(0o755)
+    with pytest.raises(Trouble) as trouble:
+        bundle._log(str(program))
+    assert JOURNALCTL[says] in str(trouble.value)
+    with pytest.raises(Trouble, match="no journalctl"):
+        bundle._log(str(tmp_path / "absent"))
+    program.write_text("#!/bin/sh\necho a line\n")
+    assert bundle._log(str(program)) == "a line\n"
+
+
 async def test_nothing_is_overwritten_and_no_half_is_left(
     service: Service, vendctl: Vendctl, tmp_path: Path
 ) -> None:
@@ -181,10 +243,8 @@ def test_a_part_that_an_older_daemon_lacks_is_a_gap() -> None:
     def lacking() -> Any:
         raise Trouble(Exit.BAD_NEWS, "no_such_path", "there is no /v1/trace")
 
-    members, missing = bundle._collect(
-        [Part("trace.jsonl", "last frames", lacking)], sieve_for("/nowhere")
-    )
-    assert members == []
+    asked, missing = bundle._asked([Part("trace.jsonl", "last frames", lacking)])
+    assert asked == []
     assert missing[0][1] == "this daemon does not have it"
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from controller import config
+from controller.cli.checks_facts import config_facts
+from controller.cli.secrets_out import sieve_for
 from controller.errors import ConfigError
 from tests.config.conftest import GOOD, changed, line_with
 
@@ -374,6 +377,17 @@ def test_files_named_in_the_settings_must_be_there(tmp_path: Path) -> None:
     secret.mkdir()
     (error,) = errors_of(path)
     assert "not a file" in error
+
+
+def test_a_pipe_is_no_settings_file(tmp_path: Path) -> None:
+    """Nobody writes into it, and who opened it would wait for ever."""
+    pipe = tmp_path / "config.toml"
+    os.mkfifo(pipe)
+    (error,) = errors_of(pipe)
+    assert "is no file" in error
+    assert config.state_dir(pipe) == Path("/var/lib/vending-controller")
+    assert config_facts(str(pipe))["errors"] == [error]
+    assert sieve_for(str(pipe)).text("a") == "a"
 
 
 def test_credentials_exist_only_inside_the_service(
