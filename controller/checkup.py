@@ -76,6 +76,7 @@ class Checkup:
             "stops": told["stops"],
             "newest_cycles": told["newest_cycles"],
             "oldest_unsent": told["oldest_unsent"],
+            "memory_lost_by": told["memory_lost_by"],
         }
         return answer
 

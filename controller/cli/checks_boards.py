@@ -63,7 +63,9 @@ def _up(
     resets = [each for each in port.get("resets") or () if now - each["at"] < DAY_S]
     if len(resets) >= RESTARTS_A_DAY:
         yield Finding(
-            "board_restarts", name, {"count": len(resets), "why": resets[-1].get("cause", "?")}
+            "board_restarts",
+            name,
+            {"count": len(resets), "why": resets[-1].get("cause") or say("no reason known")},
         )
     if bad >= NOISY_FRAMES and bad > NOISY_SHARE * (good + bad):
         yield Finding("line_noisy", name, {"bad": bad, "all": good + bad})
@@ -77,7 +79,12 @@ def _down(name: str, port: Mapping[str, Any], later: Mapping[str, Any], facts: F
     path, why = str(port.get("port", "?")), str(port.get("problem", ""))
     here = facts.ports.get(name) or PortFacts(path, exists=True)
     code = _by_error(why)
-    told: dict[str, Any] = {"port": path, "why": why, **_shown(here), "user": facts.daemon_user}
+    told: dict[str, Any] = {
+        "port": path,
+        "why": why or say("no reason known"),
+        **_shown(here),
+        "user": facts.daemon_user,
+    }
     if not here.exists:
         return Finding("port_missing", name, told)
     if code is not None:

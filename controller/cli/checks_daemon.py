@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from controller import __version__
 from controller.cli import screen
 from controller.cli.checks_facts import Facts
 from controller.cli.checks_words import Finding
+from controller.cli.words import later, say
 
 DAY_S = 86_400.0
 WEEK_S = 7 * DAY_S
 
 CRASHES_A_DAY = 3
 """One may be chance; three of a day are a cause that comes back."""
+
+ENDS: Mapping[str, str] = {
+    "power": later("a power cut"),
+    "crash": later("a crash"),
+    "watchdog": later("its watchdog"),
+}
+"""How a life ended, in words."""
 
 BY_ITSELF = ("crash", "watchdog")
 
@@ -109,7 +117,8 @@ def stops(facts: Facts) -> Iterator[Finding]:
     elif newest != "clean":
         week = [stop for stop in past if facts.now - stop["at"] < WEEK_S]
         count = sum(stop["last_stop"] != "clean" for stop in week)
-        yield Finding("last_stop", facts={"kind": newest, "count": max(count, 1)})
+        how = say(ENDS[newest]) if newest in ENDS else newest
+        yield Finding("last_stop", facts={"kind": newest, "how": how, "count": max(count, 1)})
     else:
         yield Finding("stops_fine")
 

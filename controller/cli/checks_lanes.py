@@ -7,12 +7,24 @@ from typing import Any
 
 from controller.cli.checks_facts import Facts
 from controller.cli.checks_words import ANY_LANE_HINT, LANE_HINTS, Finding
-from controller.cli.words import say
+from controller.cli.meanings import meaning_of_reason
+from controller.cli.words import later, say
 
 OPEN_CIRCUIT = "motor_missing"
 
 HARNESS_LANES = 2
 """One motor may be unplugged; two at once, and no other that works, have a common cause."""
+
+SUSPENDED_FOR: Mapping[str, str] = {
+    "failures": later("It failed several times in a row."),
+    "double_drop": later("Two items fell at once."),
+    "board": later("Its board wants it so."),
+}
+"""Words of the journal that are no reason of a result."""
+
+RESTORED = "journal_restored"
+
+EYE_SHUT = ("blocked", "faulty")
 
 BY_ITSELF: Mapping[str, str] = {
     "motor_may_turn": "motor_may_turn",
@@ -49,10 +61,15 @@ def lanes(facts: Facts) -> Iterator[Finding]:
         )
         healthy = healthy and health == "ok"
         if health == "suspended" and name not in explained:
-            told = {"why": why or "?", "hint": say(_hint(lane, facts)), "board": lane.get("board")}
+            told = {
+                "why": _why(why),
+                "reason": why,
+                "hint": say(_hint(lane, facts)),
+                "board": lane.get("board"),
+            }
             yield Finding("lane_suspended", name, told)
         elif health == "disabled":
-            yield Finding("lane_disabled", name, {"why": why or "?"})
+            yield Finding("lane_disabled", name, {"why": why or say("no reason given")})
         elif health == "unresolved":
             yield Finding("lane_unresolved", name)
     empty = [str(lane.get("channel")) for lane in facts.lanes if lane.get("stock") == 0]
@@ -60,6 +77,12 @@ def lanes(facts: Facts) -> Iterator[Finding]:
         yield Finding("lanes_empty", facts={"count": len(empty), "lanes": ", ".join(empty)})
     if healthy:
         yield Finding("lanes_fine", facts={"count": len(facts.lanes)})
+
+
+def _why(reason: str) -> str:
+    """A suspended lane's reason, in words."""
+    known = SUSPENDED_FOR.get(reason)
+    return say(known) if known else meaning_of_reason(reason) or reason or say("no reason known")
 
 
 def _hint(lane: Mapping[str, Any], facts: Facts) -> str:
@@ -86,18 +109,27 @@ def cabinets(facts: Facts) -> Iterator[Finding]:
         yield Finding("service_mode", facts={"who": service.get("who", "?")})
     for name, cabinet in (facts.status.get("cabinets") or {}).items():
         state, why = cabinet.get("state"), str(cabinet.get("reason", ""))
-        if state in ("ready", "running"):
+        if state == "running" or (state == "ready" and not _shut(cabinet, facts)):
             yield Finding(
                 "cabinet_fine",
                 name,
                 {"lanes": cabinet.get("lanes", "?"), "lanes_ok": cabinet.get("lanes_ok", "?")},
             )
         elif state == "stopped":
-            yield _stopped(name, why)
+            yield _stopped(name, why, facts)
 
 
-def _stopped(name: str, why: str) -> Finding:
-    return Finding(BY_ITSELF.get(why, "cabinet_stopped"), name, {"why": why or "?"})
+def _shut(cabinet: Mapping[str, Any], facts: Facts) -> bool:
+    """Ready, and still it would not dispense: what its board says of eye and door is told there."""
+    board = (facts.status.get("boards") or {}).get(str(cabinet.get("board"))) or {}
+    return cabinet.get("eye") in EYE_SHUT or board.get("door") == "open"
+
+
+def _stopped(name: str, why: str, facts: Facts) -> Finding:
+    code = BY_ITSELF.get(why, "cabinet_stopped")
+    if code == "journal_lost" and facts.checkup.get("memory_lost_by") == RESTORED:
+        code = RESTORED
+    return Finding(code, name, {"why": why or say("no reason given")})
 
 
 CHECKS = (harness, cabinets, lanes)

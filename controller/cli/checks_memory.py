@@ -8,6 +8,8 @@ from typing import Any
 from controller.cli import screen
 from controller.cli.checks_facts import Facts
 from controller.cli.checks_words import Finding
+from controller.cli.meanings import meaning_of_reason
+from controller.cli.words import say
 
 MIB = 1 << 20
 
@@ -100,7 +102,8 @@ def units(facts: Facts) -> Iterator[Finding]:
                 "order": order,
                 "unit": unit["unit"],
                 "channel": unit["channel"],
-                "why": unit["reason"] or "?",
+                "why": meaning_of_reason(unit["reason"]) or say("no reason known"),
+                "reason": unit["reason"],
                 "at": unit["finished_at"],
             },
         )

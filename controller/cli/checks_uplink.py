@@ -51,11 +51,17 @@ def _away(where: str, why: str) -> Finding:
     if any(word in small for word in TLS_WORDS):
         return Finding("broker_tls", where, {"why": why})
     if small.startswith(REFUSED):
-        return Finding("broker_refuses", where, {"why": why})
+        return Finding("broker_refuses", where, {"why": _after(why)})
     if why and not small.startswith(NO_CONNECTION):
         return Finding("broker_lost", where, {"why": why})
     hint = next((hint for word, hint in BROKER_HINTS if word in small), ANY_BROKER_HINT)
-    return Finding("broker_unreachable", where, {"why": why or "?", "hint": say(hint)})
+    return Finding("broker_unreachable", where, {"why": _after(why), "hint": say(hint)})
+
+
+def _after(why: str) -> str:
+    """What the daemon says behind the words that the finding has itself."""
+    _, _, rest = why.partition(": ")
+    return rest or why or say("no reason known")
 
 
 def certificates(facts: Facts) -> Iterator[Finding]:
@@ -88,6 +94,7 @@ def outbox(facts: Facts) -> Iterator[Finding]:
         return
     waiting: Mapping[str, int] = facts.status.get("outbox") or {}
     oldest: Mapping[str, float] = facts.checkup.get("oldest_unsent") or {}
+    unknown = say("an unknown time")
     connected = (facts.status.get("broker") or {}).get("connected")
     refused = ((facts.checkup.get("broker") or {}).get("refused_topics")) or {}
     found = False
@@ -97,7 +104,7 @@ def outbox(facts: Facts) -> Iterator[Finding]:
         if not count or (connected and (topic in refused or not old)):
             continue
         found = True
-        told = {"count": count, "since": screen.at(since)}
+        told = {"count": count, "since": unknown if since is None else screen.at(since)}
         yield Finding("outbox_stuck" if connected else "outbox_waits", topic, told)
     if not found and not any(waiting.values()):
         yield Finding("outbox_fine")

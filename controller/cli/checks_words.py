@@ -140,10 +140,17 @@ MEANINGS: Mapping[str, Meaning] = {
     ),
     "journal_lost": Meaning(
         _BAD,
+        later("Cabinet {subject} waits: the journal was lost, and nobody counted its lanes since."),
         later(
-            "Cabinet {subject} waits: the journal was lost or restored, and nobody counted "
-            "its lanes "
-            "since."
+            "vendctl stock fill {subject}, or stock set for each lane; then: "
+            "vendctl cabinet start {subject}"
+        ),
+    ),
+    "journal_restored": Meaning(
+        _BAD,
+        later(
+            "Cabinet {subject} waits: a backup of the journal was put back, what was given out "
+            "after it is forgotten, and nobody counted its lanes since."
         ),
         later(
             "vendctl stock fill {subject}, or stock set for each lane; then: "
@@ -473,8 +480,8 @@ MEANINGS: Mapping[str, Meaning] = {
     ),
     "last_stop": Meaning(
         _LOOK,
-        later("The daemon's last life ended by {kind}; {count} such ends in a week."),
-        later("power: somebody pulled the plug. crash, watchdog: vendctl doctor --bundle FILE"),
+        later("The daemon's last life ended by {how}; {count} such ends in a week."),
+        later("By the power: did somebody pull the plug? Else: vendctl doctor --bundle FILE"),
     ),
     "may_only_look": Meaning(
         _LOOK,
@@ -513,9 +520,9 @@ LANE_HINTS: Mapping[str, str] = {
     "motor_fault": later("The motor turns hard or its switch is bad"),
     "motor_did_not_stop": later("The motor's home switch; do not reach in before its power is off"),
     "jammed": later("Take out what is stuck"),
-    "no_drop": later("Is the lane empty, or does an item hang?"),
-    "failures": later("It failed several times in a row: vendctl lane LANE shows why"),
-    "double_drop": later("Two items fell at once: how are they loaded?"),
+    "no_drop": later("Look whether the lane is empty or an item hangs"),
+    "failures": later("Why: vendctl lane LANE"),
+    "double_drop": later("Look how the items are loaded"),
 }
 """Why a lane was suspended -> where to look. Said through `words.say`."""
 ANY_LANE_HINT = later("Look at the lane")

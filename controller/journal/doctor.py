@@ -46,6 +46,12 @@ FROM lanes AS l JOIN cycles AS c ON c.n = (
 WHERE l.active = 1 ORDER BY c.channel
 """
 
+MEMORY_LOST = """
+SELECT kind FROM events WHERE kind IN ('journal_lost', 'journal_restored')
+    AND event_seq > (SELECT MAX(event_seq) FROM events) - ?
+ORDER BY event_seq DESC LIMIT 1
+"""
+
 EXTRACT: dict[str, tuple[str, str]] = {
     "journal": (
         "id",
@@ -128,12 +134,19 @@ def oldest_unsent(tx: Transaction) -> dict[str, float]:
     return found
 
 
+def memory_lost_by(tx: Transaction) -> str:
+    """The newest event of its kind: journal_lost, journal_restored; empty for neither."""
+    row = tx.one(MEMORY_LOST, LOOKED_BACK_EVENTS)
+    return "" if row is None else str(row["kind"])
+
+
 def checkup(tx: Transaction) -> dict[str, Any]:
     return {
         "unknown_units": unknown_units(tx),
         "stops": stops(tx),
         "newest_cycles": newest_cycles(tx),
         "oldest_unsent": oldest_unsent(tx),
+        "memory_lost_by": memory_lost_by(tx),
     }
 
 

@@ -453,6 +453,8 @@ class Checkup(TypedDict):
     newest_cycles: list[NewestCycle]
     """The last closed cycle of each lane."""
     oldest_unsent: dict[str, float]
+    memory_lost_by: Literal["", "journal_lost", "journal_restored"]
+    """Why the journal does not know all of this machine's past, by its newest such event."""
 
 
 class JournalExtract(TypedDict):

@@ -235,6 +235,61 @@ def test_a_motor_that_may_turn_is_said_before_a_hand_reaches_in() -> None:
     assert "Do not reach in" in found(status={"cabinets": cabinets})["motor_may_turn"]["remedy"]
 
 
+def test_a_cabinet_whose_eye_is_shut_is_not_among_what_is_fine() -> None:
+    for shut in ({"eye": "blocked"}, {"eye": "faulty"}):
+        told = found(status={"cabinets": {"A": cabinet_view(**shut)}})
+        assert "cabinet_fine" not in told
+        assert f"eye_{shut['eye']}" in told
+    moving = {"A": cabinet_view(eye="blocked", state="running")}
+    assert "cabinet_fine" in found(status={"cabinets": moving})
+    door = {"boards": {"main": board_view(door="open")}}
+    assert found(status=door).keys() & {"cabinet_fine", "door_open"} == {"door_open"}
+
+
+def test_a_restored_journal_is_not_a_lost_one() -> None:
+    waits = {"cabinets": {"A": cabinet_view(state="stopped", reason="stock_unconfirmed")}}
+    for kind in ("journal_lost", "journal_restored"):
+        told = found(status=waits, checkup={"memory_lost_by": kind})
+        assert told.keys() & {"journal_lost", "journal_restored"} == {kind}
+        assert "vendctl stock fill A" in told[kind]["remedy"]
+
+
+def test_no_code_and_no_question_mark_stands_for_words() -> None:
+    """What a technician reads is a sentence, whatever the daemon did not say."""
+    codes = [*(reason.value for reason in Reason), "failures", "double_drop", "board", ""]
+    lanes = [lane_view(f"A{n}", health="suspended", health_reason=c) for n, c in enumerate(codes)]
+    lanes += [lane_view("B1", health="disabled", health_reason="")]
+    unit = {"order_id": 1, "delivery_id": "", "unit": 1, "channel": "A1", "asked": False,
+            "reason": "", "finished_at": NOON}  # fmt: skip
+    away = {"host": "broker", "port": 1883, "connected": False}
+    problems = ["", "no connection to broker:1883: [Errno 111] Connection refused",
+                "the broker refused: Not authorized"]  # fmt: skip
+    for problem in problems:
+        told = found(
+            lanes=lanes,
+            port={"up": False, "counters": {}, "problem": ""},
+            status={
+                "cabinets": {"A": cabinet_view(state="stopped", reason="")},
+                "broker": {**away, "problem": problem},
+                "last_stop": "power",
+                "outbox": {"result": 1, "order": 0, "event": 0},
+            },
+            checkup={"unknown_units": [unit, {**unit, "unit": 2, "reason": "no_answer"}]},
+        )
+        assert {"cabinet_stopped", "lane_disabled", "unit_unknown", "last_stop"} <= told.keys()
+        for check in told.values():
+            text = f"{check['cause']}\n{check['remedy']}"
+            assert not re.search(r"\?\.|: \?|\(\?|\bsince (\?|-)|\(\)", text), text
+            assert text.lower().count("no connection to") <= 1, text
+            assert len(re.findall(r"refuse", check["cause"])) <= 1, text
+    every = [as_check(finding) for finding in examine(facts(lanes=lanes))]
+    suspended = [check for check in every if check["code"] == "lane_suspended"]
+    assert len(suspended) == len(codes)
+    for check in suspended:
+        assert "?." not in check["remedy"]
+        assert "_" not in check["cause"], check["cause"]
+
+
 def test_lanes_that_nobody_is_sure_of_and_hints_by_reason() -> None:
     lanes = [lane_view("A1", health="unresolved"), lane_view("A2")]
     assert "vendctl stock set A1 N" in found(lanes=lanes)["lane_unresolved"]["remedy"]

@@ -231,6 +231,7 @@ def checkup(**changed: Any) -> dict[str, Any]:
         "stops": [],
         "newest_cycles": [],
         "oldest_unsent": {},
+        "memory_lost_by": "",
         **changed,
     }
 

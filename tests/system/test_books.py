@@ -139,6 +139,9 @@ def test_p13_a_backup_of_the_running_daemon_is_put_back_and_admits_it(
     assert {cabinet["state"] for cabinet in status["cabinets"].values()} == {"stopped"}
     kinds = [event["kind"] for event in site.daemon.ctl("events")["events"]]
     assert kinds.count("journal_restored") == 1
+    checks = json.loads(site.daemon.run_ctl("doctor", "--json").stdout)["checks"]
+    said = {check["code"] for check in checks}
+    assert said & {"journal_lost", "journal_restored"} == {"journal_restored"}
     with contextlib.closing(sqlite3.connect(restored["set_aside"])) as aside:
         assert aside.execute("SELECT COUNT(*) FROM orders").fetchone() == (2,)
 
