@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests.sim.books import Books
 from tests.sim.broker import Stored
 from tests.sim.clocks import Knowledge
 from tests.sim.matrix import Matrix
@@ -58,6 +59,8 @@ class Cycle:
     """Commits that had passed when it was opened."""
     error: float
     """Seconds that the computer's clock was ahead then."""
+    test_id: str = ""
+    """Of a test vend."""
     unfit: str = ""
     """Why it was not to begin when it was opened: such a cycle must be withdrawn unmoved."""
     drives: int = 0
@@ -131,6 +134,9 @@ class Judge:
         self._service = False
         """Whether a technician had the machine after the newest commit."""
         self.hands: list[Any] = []
+        self.unanswered = 0
+        """Acts of a technician who asks until there is an answer."""
+        self.books = Books(self)
         self.fills: Counter[str] = Counter()
         """Board -> fillings that a crash or a refusal cut short: what lies there nobody counted."""
         self.fooled = 0
@@ -250,6 +256,7 @@ class Judge:
         (self._orders_seen,) = store._connection.execute(newest).fetchone()
         self._service = False
         self._note_service(ask)
+        self.books.look(ask, ask(OPEN_CYCLES).fetchall())
         world = self.world
 
         def seen() -> None:
@@ -257,16 +264,17 @@ class Judge:
             found = ask(OPEN_CYCLES).fetchall()
             boards = {row["board"] for row in found}
             for row in found:
-                self._open(row)
+                self._open(row, ask)
             self.must(len(boards) == len(found), "one cycle a board", "a board has two open")
             self._judge_closed(store._connection)
             self._note(ask)
+            self.books.look(ask, found)
             self.counts["commits"] += 1
             world.boundary("commit")
 
         store._commit = seen
 
-    def _open(self, row: sqlite3.Row) -> None:
+    def _open(self, row: sqlite3.Row, ask: Callable[..., sqlite3.Cursor]) -> None:
         cycle_id = row["high"] * (1 << 32) + row["n"]
         name = (cycle_id, row["opened_at"])
         if name in self.cycles:
@@ -278,6 +286,7 @@ class Judge:
             opened_at=world.wall(), row_opened_at=row["opened_at"], life=world.machine.lives,
             commit=self.counts["commits"],
             error=world.clock.error,
+            test_id=row["test_id"] or "",
         )  # fmt: skip
         cycle.board_busy = world.boards[row["board"]].machine.running is not None
         self.cycles[name] = self.newest[row["board"]] = cycle
@@ -293,6 +302,8 @@ class Judge:
         known = not self._nobody_knew(key)
         self.must(not known or told != "unknown", "P2", f"{unit} goes again after unknown")
         self.must(not known or told != "delivered", "P2", f"{unit} goes again after delivered")
+        stored = self.books.outcome_stored(ask, key, row["unit"])
+        self.must(stored is None, "P2", f"{unit} begins, its journal holds {stored}")
         self.must(row["accepted_boot"] == row["boot"], "P4", f"{unit} is resumed after a reboot")
         fit = row["health"] == "ok" and not row["uncertain"]
         if not fit:
@@ -324,6 +335,7 @@ class Judge:
             forgotten=set(self.commands), accepted=kept, aged=aged,
         )  # fmt: skip
         self.time.newest = 0.0
+        self.books.another_journal()
         self.counts[f"journal_{how}"] += 1
 
     def _nobody_knew(self, key: Key) -> bool:
@@ -464,7 +476,8 @@ class Judge:
         )
 
     def _may_have_moved(self, cycle: Cycle) -> bool:
-        return cycle.doubtful or bool(cycle.drives) or self.outcome(cycle) == "unknown"
+        judged = (cycle.order, cycle.unit) in self.books.verdicts  # it was unknown before
+        return cycle.doubtful or bool(cycle.drives) or judged or self.outcome(cycle) == "unknown"
 
     def _judge_motion(self, board: str, lane: int) -> None:
         plan = self.world.plan[board]
@@ -488,7 +501,7 @@ class Judge:
             if cycle.order == key and cycle.unit == body["unit"]
         ]  # fmt: skip
         fell = sum(cycle.fell for cycle in mine)
-        if body["outcome"] == "delivered":
+        if body["outcome"] == "delivered" and body["evidence"] != "technician":
             driven = any(cycle.drives for cycle in mine)
             self.must(driven, "delivered", f"{key}#{body['unit']} was never driven")
         if body["outcome"] == "delivered" and body["evidence"] in {"drop_sensor", "board_record"}:
@@ -497,6 +510,14 @@ class Judge:
             self.must(
                 fell or fooled, "delivered", f"{key}#{body['unit']} is told delivered, nothing fell"
             )
+
+    def put_back(self, channel: str, tests: Sequence[str]) -> None:
+        """The hand that undid these tests has laid into the lane what they had dropped."""
+        fell = sum(cycle.fell for cycle in self.cycles.values() if cycle.test_id in tests)
+        board = next(name for name, plan in self.world.plan.items() if channel in plan.lanes)
+        number = self.world.plan[board].lanes[channel]
+        machine = self.world.boards[board].machine
+        machine.refill(number, machine.lanes[number].goods + fell)
 
     def counted_without(self, cycle: Cycle) -> bool:
         """Whether the unit's outcome does not hold this cycle's item: it is told as not there, or

@@ -32,6 +32,12 @@ BOUNDARIES: Mapping[str, str] = {
 }
 """Method of the journal -> what has become durable with it."""
 
+ACTS: Mapping[str, str] = {
+    "resolve": "a verdict given by hand",
+    "undo_tests": "test vends undone",
+}
+"""The same of acts on the books, behind which trouble is laid where they are (`visits`)."""
+
 NO_SUCH_WRITE = frozenset({("xy", "remember_board")})
 """An XY board has no memory that could be noted."""
 
@@ -98,7 +104,9 @@ class Matrix:
         self._durable("start")
         for name in _writes(type(journal)):
             call = getattr(journal, name)
-            setattr(journal, name, self._seen(call, name if name in BOUNDARIES else GAP))
+            setattr(
+                journal, name, self._seen(call, name if name in {**BOUNDARIES, **ACTS} else GAP)
+            )
 
     def _seen(self, call: Callable[..., Any], boundary: str) -> Callable[..., Any]:
         async def watched(*args: Any, **more: Any) -> Any:
@@ -129,7 +137,7 @@ def empty_cells(seen: Counter[Cell], protocols: tuple[str, ...]) -> list[Cell]:
     return [
         (protocol, boundary, column)
         for protocol in protocols
-        for boundary in BOUNDARIES
+        for boundary in (*BOUNDARIES, *ACTS)
         for column in COLUMNS
         if (protocol, boundary) not in NO_SUCH_WRITE and not seen[protocol, boundary, column]
     ]
@@ -141,7 +149,7 @@ def table(seen: Counter[Cell], protocol: str) -> str:
         f"| {protocol}: behind | " + " | ".join(COLUMNS) + " |",
         "| --- |" + " ---: |" * len(COLUMNS),
     ]
-    for boundary, what in BOUNDARIES.items():
+    for boundary, what in {**BOUNDARIES, **ACTS}.items():
         counts = (str(seen[protocol, boundary, column]) for column in COLUMNS)
         lines.append(f"| {what} | " + " | ".join(counts) + " |")
     return "\n".join(lines)

@@ -10,11 +10,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+from tests.sim.books import YEAR_S
 from tests.sim.invariants import Breach, Judge, object_of
 from tests.system import judge as final
-
-YEAR_S = 31_536_000.0
-"""Below the retention of 400 days: a clock so far ahead makes nothing old."""
 
 
 def at_rest(judge: Judge) -> bool:
@@ -22,6 +20,8 @@ def at_rest(judge: Judge) -> bool:
     machine = judge.world.machine
     daemon, journal = machine.daemon, machine.journal
     if daemon is None or journal is None or not daemon.uplink.session.connected:
+        return False
+    if judge.unanswered:
         return False
     one = journal._store._connection.execute
     if one("SELECT 1 FROM orders WHERE finished_at IS NULL LIMIT 1").fetchone():
@@ -48,7 +48,7 @@ def last_word(judge: Judge) -> None:
     }
     tests: Counter[str] = Counter()
     by_lane = {place: channel for channel, place in channels.items()}
-    extra = 0
+    extra, misled = 0, 0
     for cycle in judge.cycles.values():
         if cycle.order is None:
             tests[by_lane[cycle.board, cycle.lane]] += cycle.fell or 1
@@ -57,6 +57,10 @@ def last_word(judge: Judge) -> None:
         if cycle.fell and cycle.excuse and judge.counted_without(cycle):
             judge.counts[cycle.excuse] += 1
             extra += 1
+        elif judge.books.wrong(cycle):
+            judge.counts["wrong_verdicts"] += 1
+            extra += bool(cycle.fell)
+            misled += not cycle.fell
     facts = final.Facts(
         judge.messages,
         {name: list(board.ledger.lines) for name, board in world.boards.items()},
@@ -64,7 +68,7 @@ def last_word(judge: Judge) -> None:
         second_cycles=world.scenario.second_cycles,
         test_cycles=tests,
         extra_falls=extra,
-        fooled=judge.fooled,
+        fooled=judge.fooled + misled,
         seen_seq=judge.seen_seq,
         unwatched=frozenset(
             channel
@@ -77,6 +81,9 @@ def last_word(judge: Judge) -> None:
     for sentence in found:
         raise Breach(sentence)
     _answered(judge)
+    journal = judge.world.machine.journal
+    assert journal is not None
+    judge.books.last_word(journal._store._connection.execute)
     _stock(judge)
     _kept(judge)
 
@@ -106,7 +113,8 @@ def _after_a_loss(judge: Judge, facts: final.Facts) -> list[str]:
     for (key, number), outcome in judge.outcomes.items():
         mine = [c for c in judge.cycles.values() if (c.order, c.unit) == (key, number)]
         fell = sum(cycle.fell for cycle in mine)
-        if outcome == "not_delivered" and fell and not any(cycle.excuse for cycle in mine):
+        wrong = any(judge.books.wrong(cycle) for cycle in mine)
+        if outcome == "not_delivered" and fell and not wrong and not any(c.excuse for c in mine):
             if key in losses.aged:
                 judge.counts["told_from_an_old_copy"] += 1  # before it learnt that it is one
                 continue
@@ -184,6 +192,7 @@ def _clear(judge: Judge, board: str, lane: int) -> bool:
     return not any(
         c.fooled
         or c.excuse
+        or judge.books.wrong(c)
         or (c.fell > 1 and (c.board_cut or judge.outcome(c) in {"unknown", ""}))
         for c in mine
     )

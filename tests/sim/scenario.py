@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.sim import pairs
+from tests.sim.visits import visits
 
 LAYOUTS = ("vbp", "xy", "both", "two")
 PRODUCTS = {
@@ -129,8 +130,9 @@ def generate(seed: int, layout: str | None = None) -> Scenario:
         for gap in [later.choice((0.0, 0.5, 5.0))]
         for place, (kind, more) in enumerate(make(later, where))
     ]
-    visits, service = service_modes(random.Random(f"scenario/{seed}/service"), length)
-    happenings += visits
+    modes, service = service_modes(random.Random(f"scenario/{seed}/service"), length)
+    happenings += modes
+    happenings += at_the_books(random.Random(f"scenario/{seed}/books"), where, length)
     happenings.sort(key=lambda happening: happening.at)
     return Scenario(
         seed, where, second_cycles, later.random() < 0.5, later.choice((1, 2)), tuple(happenings),
@@ -158,6 +160,16 @@ def service_modes(
         "tests_need_service_mode": chance.random() < 0.1,
     }
     return visits, settings
+
+
+def at_the_books(
+    chance: random.Random, layout: str, length: float, most: int = 4
+) -> list[Happening]:
+    boards = {board: "xy" if board == "side" else "vbp" for board in BOARDS[layout]}
+    return [
+        Happening(round(at, 3), kind, more)
+        for at, (kind, more) in visits(chance, boards, PRODUCTS_OF, length, most)
+    ]
 
 
 Made = tuple[str, dict[str, Any]]

@@ -57,6 +57,8 @@ def storm(seed: int, layout: str | None = None) -> Scenario:
             for kind, which, after in A_VISIT
         ]
     visits, service = scenario.service_modes(random.Random(f"storm/{seed}/service"), LASTS_S)
+    books = random.Random(f"storm/{seed}/books")
+    visits += scenario.at_the_books(books, where, LASTS_S, most=12)
     happenings += [replace(visit, more=_short(visit.more)) for visit in visits]
     happenings.sort(key=lambda happening: happening.at)
     second_cycles, require_sync = chance.choice((0, 0, 0, 1)), chance.random() < CLOCKS_AWAITED

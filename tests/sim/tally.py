@@ -23,6 +23,7 @@ TOLD = (
     "journal_directory", "journal_database", "journal_corrupt", "journal_older",
     "journal_older_directory", "old_copy_never_noticed", "went_on_from_an_old_copy",
     "taken_again_unknowing", "told_from_an_old_copy", "pruned_by_a_wrong_clock", "service_modes",
+    "act_resolve", "act_stock_undo_test", "act_order_cancel", "act_lane_disable", "wrong_verdicts",
 )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from firmware_sim.board import EmulatedBoard, build_board
 from firmware_sim.faults import Fault
 from firmware_sim.scenario import BoardSettings, LaneSettings
 from tests.disk.layer import Disk, Op, Where, is_preloaded, seed_sqlite
-from tests.sim import clocks, hands, matrix, memories, rest
+from tests.sim import clocks, hands, matrix, memories, rest, visits
 from tests.sim.ambush import Ambushes
 from tests.sim.bounce import Bounces
 from tests.sim.broker import Broker, ModelLink, Stored
@@ -62,6 +62,7 @@ ACTS: Mapping[str, Callable[..., None]] = {
     "no_battery": clocks.no_battery,
     **memories.ACTS,
     **hands.ACTS,
+    **visits.ACTS,
 }
 """Happenings that have a file of their own; the others are the world's `do_` methods."""
 

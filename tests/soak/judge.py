@@ -56,4 +56,5 @@ class ForgetfulJudge(Judge):
         self.time.accepted.clear()
         self.fills = Counter()
         self.fooled = 0
+        self.books.forget()
         self.hands = [hand for hand in self.hands if not hand.done()]
