@@ -107,6 +107,18 @@ def undo_tests(world: World, which: float, board: str, whole: bool, who: str) ->
     insist(world, lambda operations: operations.stock_undo_test(channel, who))
 
 
+def accept_clock(world: World) -> None:
+    """Where a journal of a far future waits for it, and takes no order before."""
+
+    async def accept(operations: Any) -> None:
+        journal = world.machine.journal
+        if journal is not None and journal.birth is None and not journal.believed:
+            world.judge.time.newest = world.clock.now()
+            await operations.clock_accept("technician")
+
+    insist(world, accept)
+
+
 def cancel_here(world: World, back: int) -> None:
     """The order that was sent last, or `back` orders before; -1 was never sent."""
     number = len(world.commands) - back
