@@ -51,6 +51,8 @@ UNITS = "controller/journal/units.py"
 LANES = "controller/journal/lanes.py"
 CLOCK = "controller/clock.py"
 INTAKE = "controller/uplink/intake.py"
+RESOLVING = "controller/journal/resolving.py"
+UNDO_TESTS = "controller/journal/undo_tests.py"
 STORE = "controller/journal/store.py"
 
 MISTAKES = (
@@ -351,6 +353,76 @@ MISTAKES = (
         '        return Rejection(Code.SERVICE_MODE, "")\n',
         "",
     ))),
+    Mistake("a verdict leaves the item uncertain", "xy", (Edit(
+        CYCLES,
+        "    lanes.rebook_cycle(tx, row, old, new)\n",
+        '    if new.evidence.value != "technician":\n'
+        "        lanes.rebook_cycle(tx, row, old, new)\n",
+    ),)),
+    Mistake("a verdict on a unit that is known", "xy", (Edit(
+        RESOLVING,
+        '    if unit["outcome"] != Outcome.UNKNOWN.value:\n',
+        '    if unit["outcome"] == "":\n',
+    ),)),
+    Mistake("a verdict whatever revision was seen", "xy", (Edit(
+        RESOLVING,
+        '    if unit["revision"] != seen:\n',
+        "    if seen < 0:\n",
+    ),)),
+    Mistake("a verdict while the board is asked", "xy", (Edit(
+        RESOLVING,
+        'if last is not None and (last["closed_at"] is None or last["quarantined"]):',
+        'if last is not None and last["closed_at"] is None:',
+    ),)),
+    Mistake("a verdict and its audit row in two commits", "xy", (
+        Edit(RESOLVING, '    note(tx, who, "resolve", str(ref), detail)\n', "    str(detail)\n"),
+        Edit(
+            "controller/journal/visits.py",
+            "        return await self._write(work)\n",
+            "        done = await self._write(work)\n"
+            '        detail = {"outcome": outcome.value, "seen": seen, "reason": reason}\n'
+            '        await self.note(who, "resolve", str(ref), detail)\n'
+            "        return done\n",
+        ),
+    )),
+    Mistake("tests are undone again and again", "vbp", (Edit(
+        UNDO_TESTS, "        _mark(tx, row, who)\n", "",
+    ),)),
+    Mistake("tests are undone that a count has settled", "vbp", (Edit(
+        UNDO_TESTS, "AND n > lanes.counted_n\n", "AND n > 0\n",
+    ),)),
+    Mistake("the tests of others are undone", "vbp", (Edit(
+        UNDO_TESTS,
+        '[row for row in found if _is_of(tx, row["channel"], row["test_id"], who)]',
+        "list(found)",
+    ),)),
+    Mistake("an undone test counts twice", "vbp", (Edit(
+        UNDO_TESTS, "        _return(tx, name, count)\n", "        _return(tx, name, 2 * count)\n",
+    ),)),
+    Mistake("a cancel by hand takes the unit that runs", "vbp", (Edit(
+        ORDERS,
+        "    code, ended, _, _ = _end_and_tell(tx, known)\n",
+        '    tx.run("UPDATE units SET running = 0 WHERE order_row = ?", known["id"])\n'
+        "    code, ended, _, _ = _end_and_tell(tx, known)\n",
+    ),)),
+    Mistake("a cancel by hand and its audit row in two commits", "vbp", (
+        Edit(
+            ORDERS,
+            '    note(tx, asked.who, "order_cancel", str(asked.key), detail)\n',
+            "    str(detail)\n",
+        ),
+        Edit(
+            "controller/journal/journal.py",
+            "        return await self._write("
+            "lambda tx: orders.cancel(tx, asked, arm_again=again))\n",
+            "        done = await self._write("
+            "lambda tx: orders.cancel(tx, asked, arm_again=again))\n"
+            "        if asked.who:\n"
+            '            detail = {"code": done[0].value, "units": [u.number for u in done[1]]}\n'
+            '            await self.note(asked.who, "order_cancel", str(asked.key), detail)\n'
+            "        return done\n",
+        ),
+    )),
 )  # fmt: skip
 
 
