@@ -134,6 +134,8 @@ class Judge:
         self._service = False
         """Whether a technician had the machine after the newest commit."""
         self.hands: list[Any] = []
+        self.broken: Breach | None = None
+        """What was found in a commit of a technician, whom nobody would hear."""
         self.unanswered = 0
         """Acts of a technician who asks until there is an answer."""
         self.books = Books(self)
@@ -231,6 +233,8 @@ class Judge:
                 cycle.fooled = True
 
     def step(self) -> None:
+        if self.broken is not None:
+            raise self.broken
         machine = self.world.machine
         journal = machine.journal
         if journal is not self._watched:

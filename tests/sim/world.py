@@ -29,7 +29,7 @@ from tests.sim.books import YEAR_S
 from tests.sim.bounce import Bounces
 from tests.sim.broker import Broker, ModelLink, Stored
 from tests.sim.clocks import WallClock
-from tests.sim.invariants import Judge
+from tests.sim.invariants import Breach, Judge
 from tests.sim.loops import START, SimLoop, Timeline
 from tests.sim.machine import Cable, Machine, fresh_directory
 from tests.sim.scenario import Made, Scenario
@@ -553,6 +553,8 @@ class World:
         async def act() -> None:
             try:
                 await call(operations)
+            except Breach as broken:
+                self.judge.broken = broken  # raised in a commit of this act
             except Exception as refused:  # noqa: BLE001
                 self.tell("technician", f"is refused: {refused}")
 
