@@ -48,6 +48,9 @@ class Core:
         self._found = found.counters
         """As the start found them: what the retained state is compared with."""
         self._births = found.births
+        self._unnamed = False
+        """The marker names other births, and not that of the journal found: another life was led
+        here, of which this one may not know."""
         self._files = files
         self._lock = lock
         self._clock = clock
@@ -106,6 +109,7 @@ class Core:
         if birth is not None and birth < max(self._births, default=0):
             self._begin_anew(tx, "marker", believed=self.believed)
         elif birth is not None and birth not in self._births:
+            self._unnamed = bool(self._births)
             self._mark(birth)
         if self.believed:
             self._take_birth(tx)
@@ -222,7 +226,7 @@ class Core:
         """
         if journal == self.birth:
             return last_seq > self._found.seq or last_event_seq > self._found.event_seq
-        return journal not in self._births
+        return self._unnamed or journal not in self._births
 
     async def rebirth(self, reason: str) -> None:
         """An older copy is in use: new birth, bound with skew, seq from 1, stock unconfirmed.
@@ -231,6 +235,7 @@ class Core:
         """
         believed = self.believed
         await self._write(lambda tx: self._begin_anew(tx, reason, believed=believed))
+        self._unnamed = False
 
     def _begin_anew(self, tx: Transaction, reason: str, *, believed: bool) -> None:
         old = tx.counters.birth

@@ -201,6 +201,34 @@ async def test_p13_a_copy_from_before_our_newest_birth_is_found(bench: Bench) ->
     assert not journal.is_restored(later, 99, 99)
 
 
+async def test_p13_a_copy_that_the_marker_does_not_name_is_found_by_a_life_that_it_does(
+    bench: Bench,
+) -> None:
+    """The directory was lost under a clock a year behind, so the copy that is put back later has
+    the younger birth: the state of the life between them is what tells."""
+    journal = await bench.ready()
+    await accepted(journal, make_order())
+    birth = journal.birth
+    await journal.close()
+    copy = bench.database.read_bytes()
+    for path in bench.folder.iterdir():
+        path.unlink()
+    bench.clock.now -= 31_536_000
+    journal = await bench.ready()
+    between = journal.birth
+    assert birth is not None
+    assert between is not None
+    assert between < birth
+    await journal.close()
+    bench.database.write_bytes(copy)
+    bench.clock.now = NOW + 100
+    journal, _ = bench.open()
+    assert not journal.is_restored(birth, 0, 0), "its own"
+    assert journal.is_restored(between, 0, 0)
+    await journal.rebirth("retained_state")
+    assert not journal.is_restored(between, 0, 0), "asked again, it is known"
+
+
 async def test_a_restored_copy_under_a_clock_that_is_not_believed(bench: Bench) -> None:
     """No birth can be taken from such a clock: nothing is accepted until it is believed."""
     journal = await bench.ready()
