@@ -278,7 +278,7 @@ MISTAKES = (
     ),)),
     Mistake("a restored journal is not noticed by the retained state", "vbp", (Edit(
         "controller/journal/core.py",
-        "        return journal not in self._births\n",
+        "        return self._unnamed or journal not in self._births\n",
         "        return False\n",
     ), Edit(
         "controller/journal/core.py",
@@ -300,8 +300,8 @@ MISTAKES = (
     ),)),
     Mistake("a swapped board is driven unaccepted", "vbp", (Edit(
         STATION,
-        "elif known != identity.memory_id and self.out_of_service != SWAPPED:",
-        'elif known != identity.memory_id and name == "":',
+        "        if known in {None, identity.memory_id}:\n",
+        "        if name:\n",
     ),)),
     Mistake("two cabinets of one board at once", "two", (Edit(
         CABINET, "        async with self._station.turn:\n", "        async with asyncio.Lock():\n",
