@@ -10,8 +10,11 @@ into the wrong key).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from controller import config_lines
 
 if TYPE_CHECKING:  # pydantic costs vendctl more than all the rest, and here it is only a type
     from controller.config import Settings
@@ -88,7 +91,10 @@ def without_login(text: str) -> str:
 
 
 def shown(settings: Settings) -> dict[str, Any]:
+    from controller.config_rules import derived  # late, as above
+
     tls = settings.mqtt.tls
+    protocols = {board.name: board.protocol for board in settings.boards}
     return {
         "machine": _table("machine", settings.machine),
         "clock": _table("clock", settings.clock),
@@ -102,6 +108,7 @@ def shown(settings: Settings) -> dict[str, Any]:
         "cabinet": [
             {
                 **_table("cabinet", cabinet.table),
+                **derived(dict(cabinet.table), protocols[cabinet.table.board]),
                 "lane": [_table("lane", lane) for lane in cabinet.lanes],
             }
             for cabinet in settings.cabinet_tables
@@ -120,3 +127,49 @@ def _table(name: str, table: Table, leave: str = "") -> dict[str, Any]:
 
 def _value(value: Any) -> Any:
     return without_login(value) if isinstance(value, str) else value
+
+
+# --------------------------------------------------------------------------- listed
+
+
+def listed(tables: Mapping[str, Any], text: str | None) -> list[dict[str, Any]]:
+    """Each setting of `shown`, in its order: `setting` as the check names it
+    (`cabinet[A].lane[A1].capacity`), `value`, and its `source`: `file` (with the `line`, from 1),
+    `default`, or `unknown` where the `text` of the file cannot be had."""
+    try:
+        raw = {} if text is None else tomllib.loads(text)
+    except (ValueError, RecursionError):
+        text, raw = None, {}
+    lines = {} if text is None else config_lines.places(text)
+    found = []
+    for path, name, value in _leaves(tables, (), ""):
+        stands = _stands(raw, path)
+        source = "unknown" if text is None else "file" if stands else "default"
+        line = config_lines.line_of(path, lines) if stands else None
+        found.append({"setting": name, "value": value, "source": source, "line": line})
+    return found
+
+
+def _leaves(
+    content: Mapping[str, Any], path: config_lines.Path, name: str
+) -> Iterator[tuple[config_lines.Path, str, Any]]:
+    for key, value in content.items():
+        at, label = (*path, key), f"{name}.{key}" if name else key
+        if isinstance(value, Mapping):
+            yield from _leaves(value, at, label)
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for index, each in enumerate(value):
+                known = each.get("name") or each.get("channel")
+                yield from _leaves(each, (*at, index), f"{label}[{known}]")
+        else:
+            yield at, label, value
+
+
+def _stands(raw: Any, path: config_lines.Path) -> bool:
+    """Whether the file itself has a value there."""
+    for step in path:
+        try:
+            raw = raw[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True

@@ -91,7 +91,9 @@ Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Table(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
 
 
 class MachineTable(Table):

@@ -27,6 +27,7 @@ SETTINGS = tuple(
         "config",
         "config_lines",
         "config_rules",
+        "config_schema",
         "config_shown",
         "config_tables",
         "config_words",
@@ -59,6 +60,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "controller.codes",
         "controller.certificate_dates",
         "controller.config",
+        "controller.config_schema",
         "controller.lane_verdict",
         "controller.journal.restoring",  # offline: no daemon is there to ask
         "controller.config_shown",

@@ -739,6 +739,46 @@ class ConfigChecked(TypedDict):
     warnings: list[str]
 
 
+class ConfigSetting(TypedDict):
+    setting: str
+    """As `config check` names it: `mqtt.host`, `cabinet[A].lane[A1].capacity`."""
+    value: Any
+    """`(set)` or `(not set)` in place of what must not leave the machine."""
+    source: Literal["file", "default", "unknown"]
+    """unknown: the file that it was read from cannot be read, or is another one by now."""
+    line: int | None
+    """In the file, from 1; None: it does not stand there."""
+
+
+class ConfigShown(TypedDict):
+    """Of `config show`."""
+
+    file: str
+    running: bool
+    """The daemon told what it runs with; else they are the file's, and no daemon was asked."""
+    changed: bool
+    """The file is not the one any more that the daemon read at its start."""
+    errors: list[str]
+    """Of the file. With any, and no daemon, there are no settings."""
+    settings: list[ConfigSetting]
+
+
+ConfigSchema = TypedDict(
+    "ConfigSchema",
+    {
+        "$schema": str,
+        "title": str,
+        "description": str,
+        "type": str,
+        "properties": dict[str, Any],
+        "required": list[str],
+        "additionalProperties": bool,
+        "$defs": dict[str, Any],
+    },
+)
+"""Of `config schema`: a JSON Schema of the settings file."""
+
+
 class BackedUp(TypedDict):
     """Of `journal backup`: the copy that vendctl wrote."""
 

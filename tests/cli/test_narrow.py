@@ -128,6 +128,7 @@ PAGES = [
     ["journal", "check", "--yes"],
     ["stock", "undo-test", "--yes"],
     ["test", "A20", "--yes"],
+    ["config", "show"],
 ]
 
 NOT_PAGES = {
@@ -138,6 +139,7 @@ NOT_PAGES = {
     "journal backup": "the name of a file and its digest, to be copied",
     "journal restore": "needs a stopped daemon: tests/cli/test_books.py",
     "config check": "a line a mistake, as an editor jumps to it",
+    "config schema": "JSON, for an editor",
 }
 """Verb -> why it may be wider."""
 

@@ -40,6 +40,8 @@ VERBS = (
     ("cabinet", "stop", "A"),
     ("status",),
     ("cabinet", "start", "A"),
+    ("config", "show"),
+    ("config", "schema"),
     ("completion", "bash"),
 )
 """In the order of a visit; the machine is as it was afterwards, but for a product."""
@@ -64,8 +66,11 @@ def closed(schema: Any) -> Any:
         return [closed(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    shut = {name: closed(part) for name, part in schema.items()}
-    return {**shut, "additionalProperties": False} if "properties" in schema else shut
+    shut = {name: closed(part) for name, part in schema.items() if name != "properties"}
+    if "properties" not in schema:
+        return shut
+    named = {name: closed(part) for name, part in schema["properties"].items()}
+    return {**shut, "properties": named, "additionalProperties": False}
 
 
 def judged(name: str, answer: object) -> list[str]:

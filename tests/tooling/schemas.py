@@ -46,6 +46,8 @@ SHAPES: Mapping[str, Any] = {
     "board accept": shapes.BoardActed,
     "test": shapes.VendStep,
     "config check": shapes.ConfigChecked,
+    "config show": shapes.ConfigShown,
+    "config schema": shapes.ConfigSchema,
     "trace": shapes.TraceLine,
     "completion": shapes.CompletionScript,
 }
