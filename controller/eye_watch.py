@@ -50,6 +50,7 @@ async def watch_eye(
     began = clock.monotonic()
     trace = EyeTrace(began)
     sight = sight_of(cabinet, station)
+    level = "absent" if sight == "none" else station.board.status().eye
     yield {
         "event": "eye",
         "at": clock.wall(),
@@ -57,7 +58,7 @@ async def watch_eye(
         "board": cabinet.board,
         "sight": sight,
         "selftest": await _selftest(station, sight),
-        "level": station.board.status().eye if cabinet.drop_sensor else "absent",
+        "level": level,
     }
     if sight in ("read", "told"):
         told_level, told_at = "", began
@@ -80,7 +81,7 @@ async def watch_eye(
     yield {
         "event": "finished",
         "at": clock.wall(),
-        "level": trace.level,
+        "level": level,
         "pulses": trace.counted,
         "changes": list(trace.changes),
         "over_ms": trace.over_ms,

@@ -51,12 +51,15 @@ class Live:
         dispenser: Dispenser,
         journal: Journal,
         clock: Clock,
-        status: Callable[[Mapping[str, int], Mapping[str, int]], shapes.Status],
+        status: Callable[
+            [Mapping[str, int], Mapping[str, int], Mapping[str, shapes.WatchedUnknown]],
+            shapes.Status,
+        ],
         lane: Callable[[LaneState], shapes.LaneView],
         awaited: Callable[[str, Sequence[str]], str],
     ) -> None:
-        """`status(totals, waiting)`, `lane(state)` and `awaited(channel, running)` are the words
-        of `operations`, so that a watcher and `vendctl status` are told the same."""
+        """`status(totals, waiting, unknown)`, `lane(state)` and `awaited(channel, running)` are
+        the words of `operations`, so that a watcher and `vendctl status` are told the same."""
         self._dispenser = dispenser
         self._journal = journal
         self._clock = clock
@@ -96,11 +99,11 @@ class Live:
             return None
 
     def _look(self, facts: Mapping[str, Any], moments: Moments) -> Parts:
-        status = self._status(facts["totals"], facts["waiting"])
+        status = self._status(facts["totals"], facts["waiting"], facts["unknown"])
         machine: Part = {
             name: value
             for name, value in status.items()
-            if name not in ("boards", "cabinets", "moving_lanes")
+            if name not in ("boards", "cabinets", "moving_lanes", "lanes_down", "unknown")
         }
         machine["clock"] = {name: status["clock"][name] for name in ("believed", "newest")}
         machine["stopping"] = self._dispenser.floor.stopping

@@ -27,7 +27,7 @@ from controller.journal.journal import Journal
 from controller.journal.opening import Opening
 from controller.lane_verdict import COMPARED
 from controller.live import Live
-from controller.model import Cabinet, Finding, OrderKey, Outcome
+from controller.model import Cabinet, Finding, LaneHealth, OrderKey, Outcome
 from controller.service import shapes
 from controller.service_mode import ServiceSwitch
 from controller.test_outcome import outcome_step
@@ -82,12 +82,18 @@ class Operations(Books):
     # ------------------------------------------------------------------ reading
 
     async def status(self) -> Mapping[str, Any]:
-        return self._status(await self._journal.totals(), await self._journal.waiting())
+        facts = await self._journal.at_hand()
+        return self._status(facts["totals"], facts["waiting"], facts["unknown"])
 
     def watch(self) -> AsyncGenerator[Mapping[str, Any], None]:
         return self._live.watch()
 
-    def _status(self, totals: Mapping[str, int], waiting: Mapping[str, int]) -> shapes.Status:
+    def _status(
+        self,
+        totals: Mapping[str, int],
+        waiting: Mapping[str, int],
+        unknown: Mapping[str, shapes.WatchedUnknown],
+    ) -> shapes.Status:
         floor = self._dispenser.floor
         moving: list[shapes.MovingLane] = [
             {
@@ -127,6 +133,12 @@ class Operations(Books):
                 "set_aside": str(self._opening.set_aside) if self._opening.set_aside else None,
             },
             "service_mode": self._service_mode.view(),
+            "lanes_down": {
+                state.lane.channel: {"health": state.health.value, "reason": state.health_reason}
+                for state in self._in_order()
+                if state.health is not LaneHealth.OK
+            },
+            "unknown": dict(unknown),
         }
         return answer
 

@@ -40,7 +40,8 @@ LEVELS = {
     "unverified": later("not known: the board does not answer"),
 }
 
-BAD = frozenset({"blocked", "faulty", "absent"})
+BAD = frozenset({"blocked", "faulty", "absent", "unverified"})
+"""At the end. Where only the board itself looks (`watched`) nothing is known to be wrong."""
 
 
 def run(session: Session, args: argparse.Namespace) -> Exit:
@@ -62,7 +63,7 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
             Exit.UNREACHABLE, "connection_lost", say("The daemon stopped while the eye was shown")
         )
     bad = seen["level"] in BAD or seen["selftest"] == "fault"
-    return Exit.BAD_NEWS if bad and seen["sight"] != "none" else Exit.FINE
+    return Exit.BAD_NEWS if bad and seen["sight"] != "watched" else Exit.FINE
 
 
 def _take(session: Session, seen: dict[str, Any], line: Mapping[str, Any]) -> None:
@@ -142,7 +143,7 @@ VERBS = (
         (Line("eye CABINET", "the light eye, live, with a plot", "vendctl eye A --seconds 30"),),
         run,
         _arguments,
-        note="Exit code 1 when it is dark, faulty or absent at the end. It asks nothing of a\n"
-        "board whose motor turns. With --json one line per change, and one a second.",
+        note="Exit code 1 when it is dark, faulty, absent or not known at the end. It asks\n"
+        "nothing of a board whose motor turns. With --json one line per change, and one a second.",
     ),
 )

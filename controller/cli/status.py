@@ -9,11 +9,42 @@ from typing import Any
 from controller.cli import screen, service_mode
 from controller.cli.exits import Exit
 from controller.cli.verbs import Line, Session, Verb, confirm
-from controller.cli.words import joined, say, say_count
+from controller.cli.words import joined, later, say, say_count
 
 GOOD_MODES = ("ready", "dispensing")
 SELLING = ("ready", "running")
 BOARD_HEADS = ("BOARD", "PROTOCOL", "LINK", "EYE", "DOOR", "NOTE")
+STOPPED: Mapping[str, str] = {
+    "motor_may_turn": later(
+        "cabinet {name}: stopped ({why}); do not reach in, take its power, look at the motor, "
+        "then: vendctl cabinet start {name}"
+    ),
+    "stock_unconfirmed": later(
+        "cabinet {name}: stopped ({why}); count it: vendctl stock fill {name} or stock set for "
+        "each lane, then: vendctl cabinet start {name}"
+    ),
+}
+"""Why the daemon itself stopped a cabinet -> what ends it. Else a person did."""
+
+STOPPED_BY_A_PERSON = later(
+    "cabinet {name}: stopped ({why}); to sell: vendctl cabinet start {name}"
+)
+
+LANE_REMEDIES: Mapping[str, str] = {
+    "disabled": later("lane {channel}: disabled ({why}); to sell: vendctl lane enable {channel}"),
+    "suspended": later(
+        "lane {channel}: suspended ({why}); see vendctl doctor, mend it, then: vendctl lane "
+        "enable {channel}"
+    ),
+    "unresolved": later(
+        "lane {channel}: an item may have dropped ({why}); count what is there: vendctl stock "
+        "set {channel} N"
+    ),
+}
+
+LANES_TOLD = 6
+"""Lines. With no more a page still fits a screen; `lanes` and `doctor` have the rest."""
+
 CABINET_HEADS = ("CABINET", "STATE", "EYE", "LANES OK", "REASON")
 
 
@@ -35,7 +66,9 @@ def troubles_of(status: Mapping[str, Any]) -> list[str]:
     found = [service_mode.sentence(mode_on)] if mode_on else []
     if not broker.get("connected"):
         why = broker.get("problem") or say("no reason known")
-        found.append(say("broker: not connected ({why}); results wait here", why=why))
+        found.append(
+            say("broker: not connected ({why}); results wait here; see vendctl doctor", why=why)
+        )
     elif broker.get("problem"):
         found.append(say("broker: {why}; its messages wait here", why=broker["problem"]))
     if not clock.get("believed"):
@@ -52,29 +85,76 @@ def troubles_of(status: Mapping[str, Any]) -> list[str]:
             )
     if not journal.get("writable"):
         why = journal.get("problem") or say("no reason known")
-        found.append(say("journal: not writable ({why}); no motor moves", why=why))
+        found.append(
+            say("journal: not writable ({why}); no motor moves; see vendctl doctor", why=why)
+        )
     for name, board in _part(status, "boards").items():
         found += _troubles_of_board(name, board)
     for name, cabinet in _part(status, "cabinets").items():
         if cabinet.get("state") not in SELLING:
-            found.append(
-                say(
-                    "cabinet {name}: {state} ({why})",
-                    name=name,
-                    state=cabinet.get("state", "?"),
-                    why=cabinet.get("reason") or say("no reason known"),
-                )
-            )
+            found.append(_trouble_of_cabinet(name, cabinet))
+    found += _troubles_of_lanes(_part(status, "lanes_down"), _part(status, "unknown"))
     mode = status.get("mode")
     if mode not in GOOD_MODES and not found:
-        found.append(say("mode: {mode}", mode=mode))
+        found.append(say("mode: {mode}; see vendctl doctor", mode=mode))
     return found
+
+
+def _trouble_of_cabinet(name: str, cabinet: Mapping[str, Any]) -> str:
+    why, state = str(cabinet.get("reason") or ""), str(cabinet.get("state", "?"))
+    if state == "stopped":
+        return say(
+            STOPPED.get(why, STOPPED_BY_A_PERSON),
+            name=name,
+            why=why or say("no reason known"),
+        )
+    # Its board does not serve it: the board's own line says what to do.
+    return say(
+        "cabinet {name}: {state} ({why})",
+        name=name,
+        state=state,
+        why=why or say("no reason known"),
+    )
+
+
+def _troubles_of_lanes(down: Mapping[str, Any], unknown: Mapping[str, Any]) -> list[str]:
+    """Each with the command that ends it; of many lanes the first few."""
+    found = [_may_have_dropped(item) for item in unknown.values()]
+    told = {item.get("channel") for item in unknown.values()}
+    for channel, lane in down.items():
+        sentence = LANE_REMEDIES.get(str(lane.get("health")))
+        if sentence is not None and channel not in told:
+            why = lane.get("reason") or say("no reason known")
+            found.append(say(sentence, channel=channel, why=why))
+    if len(found) <= LANES_TOLD:
+        return found
+    more = say("… and {count} more: vendctl lanes", count=len(found) - LANES_TOLD)
+    return [*found[:LANES_TOLD], more]
+
+
+def _may_have_dropped(item: Mapping[str, Any]) -> str:
+    fields = {"channel": item.get("channel", "?"), "reason": item.get("reason") or "?"}
+    if item.get("order_id") is None:
+        return say(
+            "lane {channel}: a test may have dropped an item ({reason}); count what is there: "
+            "vendctl stock set {channel} N",
+            **fields,
+        )
+    return say(
+        "lane {channel}: nobody knows whether unit {unit} of order {order} fell ({reason}); "
+        "look, then: vendctl resolve {order} {unit}",
+        **fields,
+        unit=item.get("unit", "?"),
+        order=screen.order_key(item),
+    )
 
 
 def _troubles_of_board(name: str, board: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     if not board.get("up"):
-        found.append(say("board {name}: no link; its cabinets do not sell", name=name))
+        found.append(
+            say("board {name}: no link; its cabinets do not sell; see vendctl doctor", name=name)
+        )
     if board.get("out_of_service"):
         found.append(
             say(
@@ -86,7 +166,13 @@ def _troubles_of_board(name: str, board: Mapping[str, Any]) -> list[str]:
     if board.get("door") == "open":
         found.append(say("board {name}: the door is open; nothing is dispensed", name=name))
     if board.get("eye") in {"blocked", "faulty"}:
-        found.append(say("board {name}: light eye {eye}", name=name, eye=board["eye"]))
+        found.append(
+            say(
+                "board {name}: light eye {eye}; look at it, then: vendctl eye CABINET",
+                name=name,
+                eye=board["eye"],
+            )
+        )
     if isinstance(board.get("quarantined_until_s"), int | float):
         found.append(
             say(

@@ -103,6 +103,14 @@ class ServiceModeView(TypedDict):
     """It leaves by itself so soon, unless somebody acts or tests."""
 
 
+class LaneDown(TypedDict):
+    """A lane that does not sell, and why."""
+
+    health: str
+    """suspended, disabled, unresolved."""
+    reason: str
+
+
 class Status(TypedDict):
     mode: Literal["ready", "dispensing", "degraded", "service", "out_of_service"]
     machine_no: str
@@ -124,6 +132,10 @@ class Status(TypedDict):
     journal: JournalView
     service_mode: ServiceModeView | None
     """None: it is off."""
+    lanes_down: dict[str, LaneDown]
+    """By channel."""
+    unknown: dict[str, WatchedUnknown]
+    """By cycle: items that nobody knows of whether they fell; the oldest 50."""
 
 
 # --------------------------------------------------------------------------- orders
@@ -671,7 +683,8 @@ class EyeLine(TypedDict):
     selftest: NotRequired[str]
     """eye: ok, fault, not_run (a cycle ran), none (the board has no such test)."""
     level: NotRequired[str]
-    """clear, blocked, faulty, absent, unverified."""
+    """clear, blocked, faulty; absent (there is none), unverified (not known now). The same words
+    in `eye`, `level` and `finished`, which has the last that was told."""
     blocked_ms: NotRequired[int]
     cycle_runs: NotRequired[bool]
     """The eye is not asked while a cycle runs: the level is what the board told by itself."""

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.service.memory_machine import (
     NOON,
     MemoryMachine,
     board_view,
+    cabinet_view,
     lane_view,
     order_detail,
     status_view,
@@ -157,6 +159,67 @@ async def test_status_exits_1_and_names_what_is_wrong(
     assert "! board main: no link" in ran.out
     assert "! broker: not connected (refused)" in ran.out
     assert "\x1b" not in ran.out, "a board's text moves no cursor"
+
+
+REMEDIES = [
+    ({}, "mode: degraded; see vendctl doctor"),
+    (
+        {"lanes_down": {"A2": {"health": "disabled", "reason": "bent"}}},
+        "lane A2: disabled (bent); to sell: vendctl lane enable A2",
+    ),
+    (
+        {"lanes_down": {"A2": {"health": "suspended", "reason": "jam"}}},
+        "lane A2: suspended (jam); see vendctl doctor, mend it, then: vendctl lane enable A2",
+    ),
+    (
+        {"lanes_down": {"A2": {"health": "unresolved", "reason": ""}}},
+        "count what is there: vendctl stock set A2 N",
+    ),
+    ({"cabinets": {"A": cabinet_view(state="stopped", reason="refill")}}, "cabinet start A"),
+    (
+        {"cabinets": {"A": cabinet_view(state="stopped", reason="stock_unconfirmed")}},
+        "vendctl stock fill A or stock set for each lane, then: vendctl cabinet start A",
+    ),
+    (
+        {"boards": {"main": board_view(out_of_service="board_swapped")}},
+        "vendctl board accept main",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changed", "told"), REMEDIES)
+async def test_degraded_says_why_and_what_to_do(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl, changed: dict[str, Any], told: str
+) -> None:
+    machine.answers["status"] = status_view(mode="degraded", **changed)
+    ran = await vendctl("status")
+    assert ran.code == 1
+    assert told in " ".join(ran.out.split())
+
+
+async def test_an_unknown_unit_is_told_once_with_its_command(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    item = {"channel": "A2", "order_id": 7, "delivery_id": "17", "unit": 2, "reason": "power_loss"}
+    tested = {"channel": "A3", "order_id": None, "reason": "stopped"}
+    machine.answers["status"] = status_view(
+        mode="degraded",
+        lanes_down={name: {"health": "unresolved", "reason": ""} for name in ("A2", "A3")},
+        unknown={"1": item, "2": tested},
+    )
+    told = " ".join((await vendctl("status")).out.split())
+    assert "look, then: vendctl resolve 7/17 2" in told
+    assert "count what is there: vendctl stock set A3 N" in told
+    assert told.count("! lane A") == 2
+
+
+async def test_of_many_lanes_the_first_few_are_told(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    down = {f"A{number}": {"health": "disabled", "reason": "off"} for number in range(1, 61)}
+    machine.answers["status"] = status_view(mode="degraded", lanes_down=down)
+    told = (await vendctl("status")).out
+    assert "! … and 54 more: vendctl lanes" in told
 
 
 async def test_what_holds_back_results_or_goods_is_said(
@@ -521,12 +584,20 @@ async def test_the_eye_is_shown_with_its_pulses_and_a_plot(
     assert max(map(len, ran.out.splitlines())) <= 60
 
 
-@pytest.mark.parametrize(("level", "code"), [("blocked", 1), ("clear", 0)])
-async def test_an_eye_that_stays_dark_is_bad_news(
-    service: Service, machine: MemoryMachine, vendctl: Vendctl, level: str, code: int
+@pytest.mark.parametrize(
+    ("sight", "level", "code"),
+    [
+        ("read", "blocked", 1),
+        ("read", "clear", 0),
+        ("read", "unverified", 1),
+        ("none", "absent", 1),
+    ],
+)
+async def test_an_eye_that_does_not_see_is_bad_news(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl, sight: str, level: str, code: int
 ) -> None:
     machine.eye_lines = [
-        {**EYE, "sight": "read", "selftest": "ok", "level": level},
+        {**EYE, "sight": sight, "selftest": "ok", "level": level},
         {**OVER, "level": level, "pulses": 0, "changes": [[0, level == "blocked"]]},
     ]
     assert (await vendctl("eye", "A")).code == code

@@ -118,6 +118,8 @@ def status_view(**changed: Any) -> dict[str, Any]:
             "set_aside": None,
         },
         "service_mode": None,
+        "lanes_down": {},
+        "unknown": {},
         **changed,
     }
 

@@ -180,6 +180,7 @@ def test_the_eye_is_told_live_with_its_level_and_its_self_test(site: Site) -> No
     assert levels[-1] == "clear"
     assert "blocked" in levels
     assert watch.returncode == 0
+    assert levels_of_eye(site, "B") == (1, {"absent"}), "a cabinet without one"
 
 
 def test_the_eye_verb_asks_nothing_of_a_board_whose_motor_turns(make_site: SiteMaker) -> None:
@@ -209,3 +210,11 @@ def test_an_xy_board_keeps_its_eye_to_itself_and_vendctl_says_so(make_site: Site
     shown = site.daemon.run_ctl("eye", "B")
     assert shown.returncode == 0
     assert "keeps its light eye to itself" in " ".join(shown.stderr.split())
+    assert levels_of_eye(site, "B") == (0, {"unverified"})
+
+
+def levels_of_eye(site: Site, cabinet: str) -> tuple[int, set[str]]:
+    """Exit code of `eye`, and the levels that its lines name."""
+    told = site.daemon.run_ctl("eye", cabinet, "--seconds", "1", "--json")
+    lines = [json.loads(line) for line in told.stdout.splitlines()]
+    return told.returncode, {line["level"] for line in lines if "level" in line}
