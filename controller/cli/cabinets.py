@@ -9,11 +9,13 @@ from typing import Any
 from controller.cli import screen
 from controller.cli.client import path
 from controller.cli.exits import Exit
+from controller.cli.looks import board_to_accept, cabinet_now
 from controller.cli.verbs import Line, Session, Verb, confirm
 from controller.cli.words import say
 
 
 def run_stop(session: Session, args: argparse.Namespace) -> Exit:
+    cabinet_now(session.daemon.read("/v1/status"), args.name)
     confirm(
         session,
         say("This stops cabinet {name}: no new cycle there until it is started.", name=args.name),
@@ -23,6 +25,13 @@ def run_stop(session: Session, args: argparse.Namespace) -> Exit:
 
 
 def run_start(session: Session, args: argparse.Namespace) -> Exit:
+    status = session.daemon.read("/v1/status")
+    cabinet = cabinet_now(status, args.name)
+    if cabinet.get("state") != "stopped":
+        screen.words(say("Cabinet {name} is not stopped: nothing was done.", name=args.name))
+        lanes = status.get("moving_lanes") or ()
+        moving = any(lane.get("cabinet") == args.name for lane in lanes)
+        return _acted(session, {"name": args.name, "cabinet": cabinet, "moving": moving})
     confirm(
         session,
         say("This lets the motors of cabinet {name} turn again. Hands out.", name=args.name),
@@ -31,6 +40,7 @@ def run_start(session: Session, args: argparse.Namespace) -> Exit:
 
 
 def run_accept(session: Session, args: argparse.Namespace) -> Exit:
+    board_to_accept(session.daemon.read("/v1/status"), args.name)
     confirm(
         session,
         say(
@@ -56,7 +66,8 @@ def _acted(session: Session, done: Mapping[str, Any]) -> Exit:
     reason = f" ({screen.clean(cabinet['reason'])})" if cabinet.get("reason") else ""
     name = screen.clean(done.get("name"))
     state = f"{screen.clean(cabinet.get('state'))}{reason}"
-    screen.data(say("cabinet {name}: {state}", name=name, state=state))
+    for line in screen.wrapped(say("cabinet {name}: {state}", name=name, state=state), "", "  "):
+        screen.data(line)
     if done.get("moving"):
         warning = say(
             "A motor of cabinet {name} may still turn: wait until the first line of "
@@ -96,7 +107,8 @@ VERBS = (
         (Line("cabinet start NAME", "sell again", "vendctl cabinet start A"),),
         run_start,
         _name,
-        note="After a lost journal each lane needs 'stock set' or 'stock fill' first.",
+        note="After a lost journal each lane needs 'stock set' or 'stock fill' first. One that is\n"
+        "not stopped stays as it is (exit code 0).",
     ),
     Verb(
         "board accept",

@@ -53,6 +53,9 @@ def run_check(session: Session, _args: argparse.Namespace) -> Exit:
 
 
 def run_backup(session: Session, args: argparse.Namespace) -> Exit:
+    file = Path(args.file).absolute()
+    if file.exists():
+        raise _exists(file)
     confirm(
         session,
         say(
@@ -61,7 +64,6 @@ def run_backup(session: Session, args: argparse.Namespace) -> Exit:
             file=args.file,
         ),
     )
-    file = Path(args.file).absolute()
     handle = _new_file(file)
     try:
         with os.fdopen(handle, "wb") as target:
@@ -165,10 +167,14 @@ def _new_file(file: Path) -> int:
     try:
         return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        message = say("{file} exists, and is not overwritten: choose another name", file=file)
-        raise Trouble(Exit.REFUSED, "exists", message) from None
+        raise _exists(file) from None
     except OSError as error:
         raise _not_written(file, error) from error
+
+
+def _exists(file: Path) -> Trouble:
+    message = say("{file} exists, and is not overwritten: choose another name", file=file)
+    return Trouble(Exit.REFUSED, "exists", message)
 
 
 def _not_written(file: Path, error: OSError) -> Trouble:

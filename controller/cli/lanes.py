@@ -9,6 +9,7 @@ from typing import Any
 from controller.cli import screen
 from controller.cli.client import path
 from controller.cli.exits import Exit
+from controller.cli.looks import cabinet_now, lane_now
 from controller.cli.orders import cycle_lines
 from controller.cli.verbs import Line, Session, Verb, channel, confirm, whole
 from controller.cli.words import joined, later, say
@@ -114,6 +115,7 @@ def page(lane: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[
 
 
 def _turn(session: Session, word: str, name: str, reason: str | None) -> Exit:
+    lane_now(session, name)
     intent = {
         "enable": say("This lets lane {name} sell again; its failures count from 0.", name=name),
         "disable": say("This takes lane {name} out of sale until it is enabled.", name=name),
@@ -124,6 +126,7 @@ def _turn(session: Session, word: str, name: str, reason: str | None) -> Exit:
 
 
 def run_stock_set(session: Session, args: argparse.Namespace) -> Exit:
+    lane_now(session, args.lane)
     confirm(
         session,
         say(
@@ -138,6 +141,8 @@ def run_stock_set(session: Session, args: argparse.Namespace) -> Exit:
 
 
 def run_stock_fill(session: Session, args: argparse.Namespace) -> Exit:
+    if args.cabinet is not None:
+        cabinet_now(session.daemon.read("/v1/status"), args.cabinet)
     where = (
         say("This says that every lane of every cabinet is full now.")
         if args.cabinet is None

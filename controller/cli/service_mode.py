@@ -27,6 +27,11 @@ def run_on(session: Session, _args: argparse.Namespace) -> Exit:
 
 
 def run_off(session: Session, _args: argparse.Namespace) -> Exit:
+    status = session.daemon.read("/v1/status")
+    if not status.get("service_mode"):
+        screen.words(say("It was off already: nothing was done."))
+        facts = {name: status.get(name) for name in ("service_mode", "moving", "open_units")}
+        return _acted(session, facts)
     confirm(session, say("This lets orders turn the motors again. Hands out."))
     return _acted(session, session.daemon.act("/v1/service/off"))
 

@@ -8,11 +8,14 @@ from controller.cli import screen
 from controller.cli.client import path
 from controller.cli.exits import Exit
 from controller.cli.lanes import show_lanes
+from controller.cli.looks import lane_now
 from controller.cli.verbs import Line, Session, Verb, channel, confirm
 from controller.cli.words import say
 
 
 def run_undo(session: Session, args: argparse.Namespace) -> Exit:
+    if args.lane is not None:
+        lane_now(session, args.lane)
     confirm(
         session,
         say("This says that all that your test vends dropped lies in its lanes again.")

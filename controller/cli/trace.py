@@ -133,11 +133,14 @@ def _saving(name: str | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
             finally:
                 words = say("{count} frames are in {file}", count=saved, file=screen.clean(name))
                 screen.words(words)
+    except FileExistsError:
+        message = say("{file} exists, and is not overwritten: choose another name", file=name)
+        raise Trouble(Exit.REFUSED, "file_exists", message) from None
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise  # of stdout: `vendctl trace --save F | head`
         raise Trouble(
-            Exit.USAGE,
+            Exit.REFUSED,
             "cannot_save",
             say(
                 "Cannot save to {file}: {why}. Name another one",

@@ -10,6 +10,7 @@ from typing import Any
 from controller.cli import eye_plot, screen, vend_round
 from controller.cli.client import path
 from controller.cli.exits import Exit, Trouble
+from controller.cli.looks import lane_now
 from controller.cli.meanings import refusal
 from controller.cli.stopping import Stop, stoppable
 from controller.cli.verbs import Line, Session, Verb, channel, confirm, whole
@@ -36,7 +37,7 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
         return vend_round.run(session, args, follow)
     if args.cabinet is not None or args.empty:
         args.parser.error(say("CABINET and --empty belong to 'test all'"))
-    lane = session.daemon.read(path("lanes", args.lane))["lane"]
+    lane = lane_now(session, args.lane)
     boards = session.daemon.read("/v1/status")["boards"]
     stops = bool(boards.get(lane.get("board"), {}).get("can_stop"))
     confirm(session, _intent(args.lane, args.cycles, stops=stops))

@@ -333,7 +333,9 @@ class Dispenser:
             raise Refused("quarantined", _wait_for(station, self._clock.monotonic()))
         worker = self.workers[cabinet.name]
         if not self._free_for_test(worker):
-            raise Refused("busy", f"cabinet {cabinet.name} serves an order; wait for its end")
+            before = [job for job in (worker.current, *worker.queue) if job is not None]
+            what = "a test vend" if any(job.test for job in before) else "an order"
+            raise Refused("busy", f"cabinet {cabinet.name} serves {what}; wait for its end")
 
     async def test(
         self,

@@ -46,6 +46,7 @@ def crowded(machine: MemoryMachine) -> None:
             }
         ],
         boards={
+            "main": board_view(out_of_service="board_swapped"),
             LONG: board_view(up=False, text=CHINESE, door="open", eye="unverified"),
             "售货机": board_view(out_of_service="board_swapped", quarantined_until_s=88.7),
         },

@@ -40,7 +40,7 @@ async def in_shell(line: str, environment: dict[str, str], **more: str) -> Ran:
         ("{vendctl} stock fill <&-", 2),
         ("{vendctl} stock fill --yes >&- 2>&- <&-", 0),
         ("{vendctl} lane disable A1 --yes --reason $'\\xff'", 0),
-        ("{vendctl} cabinet stop $'\\xff' --yes", 0),
+        ("{vendctl} cabinet stop $'\\xff' --yes", 4),
         ("{vendctl} config check $'\\xff' --json", 1),
     ],
 )

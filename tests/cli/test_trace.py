@@ -67,8 +67,8 @@ async def test_a_saved_capture_has_every_frame_and_whose_it_is(
     assert machine.acts[-1] == ("trace", 60, "main", False, False), "also what is idle"
     assert "POLL" not in ran.out, "saved, and not shown"
     again = await vendctl("trace", "--save", str(file))
-    assert again.code == 2
-    assert "cannot_save" in again.err
+    assert again.code == 4
+    assert "file_exists" in again.err
     assert capture.read(file.read_text()) == found, "nothing is written over"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from controller.cli.main import VERBS
 from controller.errors import JournalUnwritable, Refused
@@ -29,6 +30,7 @@ from tests.service.memory_machine import (
     order_detail,
     status_view,
 )
+from tests.tooling.schemas import SHAPES
 
 pytestmark = pytest.mark.system
 
@@ -81,10 +83,19 @@ ACTING = [
 ]
 
 
+def there_is_something_to_do() -> dict[str, Any]:
+    return status_view(
+        service_mode={"who": "anna", "since": NOON, "idle_left_s": 431.0},
+        boards={"main": board_view(out_of_service="board_swapped")},
+        cabinets={"A": cabinet_view(state="stopped", reason="hand")},
+    )
+
+
 @pytest.mark.parametrize(("verb", "act"), ACTING)
 async def test_acting_verbs_act_with_yes_and_only_then(
     service: Service, machine: MemoryMachine, vendctl: Vendctl, verb: list[str], act: tuple
 ) -> None:
+    machine.answers["status"] = there_is_something_to_do()
     refused = await vendctl(*verb)
     assert refused.code == 2
     assert "--yes" in refused.err, "the remedy"
@@ -93,6 +104,48 @@ async def test_acting_verbs_act_with_yes_and_only_then(
     assert done.code == 0, done.err
     assert machine.acts == [act]
     assert isinstance(json.loads(done.out), dict)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["lane", "enable", "Z9"], "unknown_channel"),
+        (["lane", "disable", "Z9"], "unknown_channel"),
+        (["stock", "set", "Z9", "1"], "unknown_channel"),
+        (["stock", "undo-test", "Z9"], "unknown_channel"),
+        (["test", "Z9"], "unknown_channel"),
+        (["stock", "fill", "Z"], "unknown_cabinet"),
+        (["cabinet", "stop", "Z"], "unknown_cabinet"),
+        (["cabinet", "start", "Z"], "unknown_cabinet"),
+        (["board", "accept", "z"], "unknown_board"),
+        (["board", "accept", "main"], "nothing_to_accept"),
+    ],
+)
+async def test_nothing_is_announced_that_cannot_be(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl, words: list[str], code: str
+) -> None:
+    ran = await vendctl(*words, "--yes")
+    assert (ran.code, machine.acts) == (4, [])
+    assert f"({code})" in ran.err
+    assert "This " not in ran.err, "no intent before the look"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["service", "off"], "service mode is off\n"),
+        (["cabinet", "start", "A"], "cabinet A: ready\n"),
+    ],
+)
+async def test_what_is_so_already_is_said_and_not_done_again(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl, words: list[str], told: str
+) -> None:
+    ran = await vendctl(*words)
+    assert (ran.code, ran.out, machine.acts) == (0, told, [])
+    assert "nothing was done" in ran.err
+    as_json = await vendctl(*words, "--json")
+    verb = " ".join(words[:2])
+    assert TypeAdapter(SHAPES[verb]).validate_python(json.loads(as_json.out))
 
 
 async def test_a_cabinet_that_still_moves_is_said_at_once(

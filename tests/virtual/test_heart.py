@@ -233,6 +233,7 @@ def test_p6_a_test_vend_is_refused_while_a_customer_is_served(tmp_path: Path) ->
         with pytest.raises(Refused) as refused:
             await machine.dispenser.test("A2", "t1", "tech", lambda *_: None)
         assert refused.value.code == "busy"
+        assert "serves an order" in str(refused.value)
         await machine.rest()
         finding = await machine.dispenser.test("A2", "t2", "tech", lambda *_: None)
         assert finding.outcome is Outcome.DELIVERED

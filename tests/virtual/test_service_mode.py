@@ -252,7 +252,7 @@ def test_a_test_vend_waits_its_turn_behind_another_one_and_holds_service_mode(
         await asyncio.sleep(0.5)
         waiting = asyncio.create_task(vend(machine, "A1", "t1"))
         await asyncio.sleep(0.1)
-        with pytest.raises(Refused, match="wait for its end"):
+        with pytest.raises(Refused, match="serves a test vend; wait for its end"):
             await vend(machine, "A2", "t2")
         with pytest.raises(Refused, match="a test vend waits or runs") as refused:
             await service.off("anna")
