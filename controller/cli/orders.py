@@ -133,7 +133,12 @@ def unit_lines(unit: Mapping[str, Any]) -> list[str]:
     )
     lines = screen.wrapped(head, "", "  ")
     lines += screen.wrapped("  ".join([str(became), *filter(None, why)]), "  ", "    ")
-    if meaning := meaning_of_reason(unit.get("reason")):
+    if unit.get("evidence") == "technician":
+        when = screen.at(unit.get("resolved_at"))
+        lines += screen.wrapped(
+            say("A technician looked, and said so at {when}.", when=when), "    "
+        )
+    elif meaning := meaning_of_reason(unit.get("reason")):
         lines += screen.wrapped(meaning, "    ")
     for cycle in unit.get("cycles") or ():
         lines += cycle_lines(cycle)

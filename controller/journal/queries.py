@@ -14,7 +14,7 @@ from controller.journal import lanes as lane_rows
 from controller.journal.outbox import waiting
 from controller.journal.transaction import Transaction
 from controller.journal.units import executed, order_by_key, unit_by_ref
-from controller.model import OrderKey, OrderStatus, UnitRef
+from controller.model import Evidence, OrderKey, OrderStatus, UnitRef
 
 PAGE = 500
 """Most rows of one answer."""
@@ -129,6 +129,7 @@ def _unit(tx: Transaction, order_row: sqlite3.Row, unit: sqlite3.Row) -> dict[st
         "reason": unit["reason"],
         "evidence": unit["evidence"],
         "revision": unit["revision"],
+        "resolved_at": _resolved_at(tx, order_row, unit),
         "started_at": unit["started_at"],
         "finished_at": unit["finished_at"],
         "cycles": [
@@ -140,6 +141,18 @@ def _unit(tx: Transaction, order_row: sqlite3.Row, unit: sqlite3.Row) -> dict[st
             )
         ],
     }
+
+
+def _resolved_at(tx: Transaction, order_row: sqlite3.Row, unit: sqlite3.Row) -> float | None:
+    """When a person said what became of it, where that is what is known."""
+    if unit["evidence"] != Evidence.TECHNICIAN.value:
+        return None
+    ref = UnitRef(OrderKey(order_row["order_id"], order_row["delivery_id"]), unit["number"])
+    row = tx.one(
+        "SELECT at FROM audit WHERE target = ? AND action = 'resolve' ORDER BY id DESC LIMIT 1",
+        str(ref),
+    )
+    return None if row is None else float(row["at"])
 
 
 def _cycle(row: sqlite3.Row, *, traced: bool = True) -> dict[str, Any]:

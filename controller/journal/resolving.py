@@ -42,10 +42,15 @@ def resolve(
         suspend_lane=False,
         cabinet_fault=False,
     )
-    why = storable(reason)
-    said = {"technician": storable(who), "why": why}
+    # It leaves the machine with the result: the name and the words are in the audit row alone.
+    said = {"resolved": outcome.value}
     cycles.revise(tx, last["high"] * cycles.LOW + last["n"], verdict, said, lift=False)
-    detail = {"outcome": outcome.value, "seen": seen, "was": unit["reason"], "reason": why}
+    detail = {
+        "outcome": outcome.value,
+        "seen": seen,
+        "was": unit["reason"],
+        "reason": storable(reason),
+    }
     note(tx, who, "resolve", str(ref), detail)
 
 

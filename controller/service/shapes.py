@@ -207,6 +207,8 @@ class UnitView(TypedDict):
     reason: str | None
     evidence: str | None
     revision: int
+    resolved_at: NotRequired[float | None]
+    """When a technician said what became of it; None: something else tells."""
     started_at: NotRequired[float | None]
     """When its first cycle opened; None: none did."""
     finished_at: NotRequired[float | None]

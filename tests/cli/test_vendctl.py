@@ -299,6 +299,22 @@ async def test_the_first_line_says_whether_anything_moves(
     assert first == "NOT KNOWN whether a motor turns: board main"
 
 
+async def test_a_technicians_verdict_is_told_as_one(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    detail = order_detail(delivered=0, not_delivered=1)
+    detail["unit_list"][0] |= {
+        "outcome": "not_delivered",
+        "reason": "no_drop",
+        "evidence": "technician",
+        "resolved_at": NOON,
+    }
+    machine.answers["order"] = {"orders": [detail]}
+    told = (await vendctl("order", "1111111")).out
+    assert "A technician looked, and said so at 2026-09-21 14:13:20" in " ".join(told.split())
+    assert "The motor turned" not in told, "nobody knows that"
+
+
 async def test_an_order_that_did_not_all_arrive_is_bad_news(
     service: Service, machine: MemoryMachine, vendctl: Vendctl
 ) -> None:

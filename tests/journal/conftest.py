@@ -92,6 +92,7 @@ class PlainAnnouncer:
                 "late": facts.late,
                 "cycles": facts.cycles,
                 "lane_health": facts.lane_health,
+                "raw": dict(facts.raw),
             }
         ).encode()
 

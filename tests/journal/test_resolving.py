@@ -69,6 +69,11 @@ async def test_p10_a_verdict_is_a_revision_and_settles_the_stock(
     results = await unsent(journal, "result")
     assert [(r["outcome"], r["revision"]) for r in results] == [("unknown", 1), (verdict, 2)]
     assert [m["revision"] for m in await unsent(journal, "order")] == [0, 1, 2], "finished again"
+    assert results[1]["raw"]["resolved"] == verdict
+    told = json.dumps([results, await unsent(journal, "event")])
+    assert "anna" not in told, "names stay on the machine"
+    assert "saw it" not in told, "and what a person wrote"
+    assert unit["resolved_at"] is not None
     ((who, target, detail),) = audited(bench, "resolve")
     assert (who, target, detail["outcome"], detail["reason"]) == (
         "anna", "1111111#1", verdict, "saw it",
