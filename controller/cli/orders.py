@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from controller.cli import screen
@@ -183,7 +184,18 @@ def _message(message: Mapping[str, Any]) -> tuple[object, ...]:
 def _detail(detail: object) -> str:
     if not isinstance(detail, Mapping):
         return screen.clean(detail)
-    return " ".join(f"{name}={value}" for name, value in detail.items())
+    return ", ".join(f"{name}: {value}" for name, value in _plain(detail))
+
+
+def _plain(detail: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values as JSON has them; what is in a table of it by `table.name`."""
+    for name, value in detail.items():
+        if isinstance(value, Mapping) and value:
+            yield from _plain(value, f"{within}{name}.")
+        elif value is None or isinstance(value, str):
+            yield f"{within}{name}", screen.clean(value)
+        else:
+            yield f"{within}{name}", json.dumps(value, ensure_ascii=False)
 
 
 def order_name(text: str) -> tuple[int, str | None]:

@@ -41,7 +41,7 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
         raise Trouble(
             Exit.UNREACHABLE, "stream_ended", say("The daemon ended the stream: it stops")
         )
-    if not session.json and not shown:
+    if not (session.json or args.save or shown):  # how much was saved is said already
         screen.words(
             say(
                 "Nothing passed in the last {seconds} s but what keeps a line alive (--all shows "

@@ -96,7 +96,8 @@ def follow(session: Session, lane: str, cycles: int, stop: Stop) -> Followed:
         if session.json:
             screen.as_json_line(step)
         elif (sentence := progress(step)) and sentence != said:  # it waits: once is enough
-            screen.words(sentence)
+            for line in screen.wrapped(sentence, "", "    "):
+                screen.words(line)
             said = sentence
         if step.get("event") == "outcome":
             followed.outcomes.append(step)

@@ -7,6 +7,7 @@ Kinds that the journal itself raises:
     double_drop         the eye counted more than one item in a cycle
     lane_suspended      by failures in a row, by the board's table, or by a double drop
     cabinet_stopped     a motor may still turn, or a person stopped it
+    cabinet_started     a person let it sell again
     service_mode        a technician has the machine, or has it no more
     outcome_revised     a later fact replaced the outcome of a cycle
     late_evidence       a later fact that replaced nothing

@@ -11,6 +11,7 @@ from controller.dispensing.interfaces import LaneState
 from controller.errors import Refused
 from controller.journal import lanes
 from controller.journal.boards import board_memory, remember_board
+from controller.journal.events import raise_event
 from controller.journal.tally import recounted
 from controller.journal.transaction import Transaction, bounded_json, storable
 
@@ -134,6 +135,9 @@ def start_cabinet(tx: Transaction, cabinet: str, who: str) -> None:
     was = tx.one("SELECT reason FROM cabinets WHERE name = ?", cabinet)
     tx.run("DELETE FROM cabinets WHERE name = ?", cabinet)
     note(tx, who, "cabinet_start", cabinet, {"was": was["reason"] if was else ""})
+    if was is not None:
+        detail = {"cabinet": cabinet, "was": was["reason"], "who": storable(who)}
+        raise_event(tx, "cabinet_started", detail)
 
 
 def accept_clock(tx: Transaction, who: str, skew_s: float) -> None:

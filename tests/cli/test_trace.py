@@ -59,6 +59,7 @@ async def test_a_saved_capture_has_every_frame_and_whose_it_is(
     ran = await vendctl("trace", "--save", str(file))
     assert ran.code == 0
     assert f"3 frames are in {file}" in ran.err
+    assert "Nothing passed" not in ran.err
     found = capture.read(file.read_text())
     assert found.header["board"] == "main"
     assert (found.header["protocol"], found.header["baudrate"]) == ("xy", "57600")
@@ -66,6 +67,10 @@ async def test_a_saved_capture_has_every_frame_and_whose_it_is(
     assert "PackNO 2, lane 1 started" in file.read_text(), "for people, behind each frame"
     assert machine.acts[-1] == ("trace", 60, "main", False, False), "also what is idle"
     assert "POLL" not in ran.out, "saved, and not shown"
+    machine.trace_lines = [line for line in machine.trace_lines if line.get("idle", True)]
+    idle = await vendctl("trace", "--save", str(tmp_path / "idle.capture"))
+    assert (idle.out, "1 frames are in" in idle.err) == ("", True)
+    assert "Nothing passed" not in idle.err, "it was saved"
     again = await vendctl("trace", "--save", str(file))
     assert again.code == 4
     assert "file_exists" in again.err

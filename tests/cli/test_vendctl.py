@@ -299,6 +299,15 @@ async def test_the_first_line_says_whether_anything_moves(
     assert first == "NOT KNOWN whether a motor turns: board main"
 
 
+async def test_events_are_told_without_the_marks_of_a_program(
+    service: Service, machine: MemoryMachine, vendctl: Vendctl
+) -> None:
+    detail = {"is": None, "on": True, "raw": {"motor": 0, "why": "rotor"}, "lanes": ["A1", "A2"]}
+    machine.answers["events"]["events"][0]["detail"] = detail
+    told = " ".join((await vendctl("events")).out.split())
+    assert 'is: -, on: true, raw.motor: 0, raw.why: rotor, lanes: ["A1", "A2"]' in told
+
+
 async def test_a_technicians_verdict_is_told_as_one(
     service: Service, machine: MemoryMachine, vendctl: Vendctl
 ) -> None:
@@ -515,7 +524,8 @@ async def test_p6_a_test_vend_shows_its_steps_and_a_table(
     assert ran.code == 0
     assert "1/2 the motor is told to turn" in ran.err
     assert "1/2 moving" in ran.err
-    assert "[fa fb 04]" in ran.err
+    assert "[fa fb 04 fa fb 04" in ran.err
+    assert max(map(len, ran.err.split("Ctrl-C stops the motor.")[1].splitlines())) <= 60
     table = ran.out.splitlines()
     assert table[0].split() == ["CYCLE", "OUTCOME", "MOTOR", "DROPS", "REASON"]
     assert [line.split()[:2] for line in table[1:3]] == [["1", "delivered"], ["2", "delivered"]]

@@ -164,7 +164,7 @@ async def test_the_boards_table_suspends_at_once_and_a_turning_motor_stops_the_c
     await journal.start_cabinet("A", "tech")
     assert await journal.stopped_cabinets() == {}
     kinds = [e["kind"] for e in await unsent(journal, "event")]
-    assert kinds == ["lane_suspended", "cabinet_stopped", "restart"]
+    assert kinds == ["lane_suspended", "cabinet_stopped", "restart", "cabinet_started"]
 
 
 async def test_a_disabled_lane_stays_disabled_whatever_happens(bench: Bench) -> None:

@@ -431,7 +431,7 @@ class MemoryMachine(MemoryBooks):
                 self.acts.append(("cycle_started", channel, cycle, who))
                 yield {**head, "event": "started", "cycle_id": 41}
                 self.started.set()
-                yield {**head, "event": "progress", "note": "moving", "frame": "fafb04"}
+                yield {**head, "event": "progress", "note": "moving", "frame": "fafb04" * 12}
                 await self.hold.wait()
                 yield {**head, "event": "progress", "note": "motor done", "frame": ""}
                 self.acts.append(("cycle_closed", channel, cycle))

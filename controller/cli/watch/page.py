@@ -414,7 +414,9 @@ def _detail(detail: object) -> str:
     if not isinstance(detail, Mapping):
         return ""
     wanted = ("channel", "cabinet", "board", "lane", "outcome", "reason", "level", "note", "why")
-    return " ".join(str(detail[name]) for name in wanted if detail.get(name) not in (None, ""))
+    told = [str(detail[name]) for name in wanted if detail.get(name) not in (None, "")]
+    turned = {"True": "on", "False": "off"}.get(str(detail.get("on")), "")
+    return " ".join(filter(None, [turned, *told]))
 
 
 def _frames(seen: Seen, signs: Signs) -> list[Line]:
