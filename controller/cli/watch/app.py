@@ -26,7 +26,7 @@ from textual.widget import Widget
 
 from controller.cli import screen
 from controller.cli.client import Daemon
-from controller.cli.exits import Trouble
+from controller.cli.exits import Exit, Trouble
 from controller.cli.vend_test import progress
 from controller.cli.watch import feed
 from controller.cli.watch.acts import ACTS, Act
@@ -104,8 +104,12 @@ class WatchApp(App[None]):
     """
     BINDINGS: ClassVar = [
         Binding("q", "quit", ""),
-        Binding("ctrl+c", "quit", "", priority=True),
+        Binding("ctrl+c", "interrupt", "", priority=True),
     ]
+
+    def action_interrupt(self) -> None:
+        """With the exit code of every verb that is stopped with Ctrl-C."""
+        self.exit(return_code=int(Exit.INTERRUPTED))
 
     def __init__(self, daemon: Daemon | None, signs: Signs) -> None:
         """Without a daemon nothing is read: a test tells it everything."""

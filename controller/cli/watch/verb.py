@@ -34,7 +34,8 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
 
     app = WatchApp(session.daemon, signs_of(sys.stderr.encoding))
     app.run(mouse=False)  # a mouse that moves would be a stream of its own over a slow link
-    return Exit.FINE if app.return_code == 0 else Exit.BAD_NEWS
+    left = {0: Exit.FINE, int(Exit.INTERRUPTED): Exit.INTERRUPTED}
+    return left.get(app.return_code or 0, Exit.BAD_NEWS)
 
 
 def on_a_terminal() -> bool:

@@ -74,7 +74,8 @@ def test_without_colour_at_60_columns_in_a_terminal_without_utf8(
 ) -> None:
     site = make_site().up()
     plain = {"NO_COLOR": "1", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    with vendctl(site.daemon.control, "watch", size=(60, 24), environment=plain) as (terminal, _):
+    watching = vendctl(site.daemon.control, "watch", size=(60, 24), environment=plain)
+    with watching as (terminal, child):
         wait_for(lambda: "+A1" in terminal.text(), "lanes in ASCII")
         assert terminal.text().isascii()
         terminal.press("d")
@@ -95,6 +96,8 @@ def test_without_colour_at_60_columns_in_a_terminal_without_utf8(
         assert len(terminal.sent) == before, "no countdown over a slow link"
         coloured = [b"\x1b[3%d" % colour for colour in range(8)] + [b"\x1b[38", b"\x1b[48"]
         assert [code for code in coloured if code in terminal.sent] == []
+        terminal.press("\x03")
+        assert child.wait(10) == 130, "as every verb that Ctrl-C stops"
 
 
 def test_without_a_terminal_it_names_what_to_use_instead(make_site: SiteMaker) -> None:  # noqa: F811
