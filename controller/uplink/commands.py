@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -88,6 +88,9 @@ def is_zero(value: Any) -> bool:
 class Incoming(BaseModel):
     """Base of what we read: strict types, absent == null == zero, unknown fields ignored."""
 
+    said: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose zero must be said, for it means something that silence doesn't."""
+
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     @model_validator(mode="before")
@@ -95,7 +98,7 @@ class Incoming(BaseModel):
     def _drop_zero_values(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return {name: item for name, item in value.items() if not is_zero(item)}
+        return {n: item for n, item in value.items() if n in cls.said or not is_zero(item)}
 
 
 class Identity(Incoming):

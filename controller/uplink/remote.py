@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -43,8 +43,12 @@ class LaneActing(Acting):
 
 
 class StockSet(Acting):
+    """An empty lane is counted by a zero that is said: a field that was lost is no count."""
+
+    said: ClassVar[frozenset[str]] = frozenset({"stock"})
+
     channel: Channel
-    stock: Annotated[int, Field(strict=True, ge=0, le=10_000)] = 0
+    stock: Annotated[int, Field(strict=True, ge=0, le=10_000)]
 
 
 class ModeSet(Acting):

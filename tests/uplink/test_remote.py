@@ -111,6 +111,28 @@ async def test_what_is_late_or_malformed_is_not_done(
     assert machine.hand.done == []
 
 
+@pytest.mark.parametrize("verb", ACTS)
+async def test_what_is_needed_is_never_taken_for_zero(
+    machine: Machine, platform: Platform, verb: str
+) -> None:
+    """A stock that was left out or null is no count of an empty lane."""
+    needed = {name for name in ACTS[verb].model_fields if name != "reason"}
+    assert {"request_id", "issued_at", "expires_at"} < needed
+    for name in needed:
+        left_out = {field: value for field, value in PAYLOADS[verb].items() if field != name}
+        for payload in (left_out, {**left_out, name: None}):
+            refused = await ask(platform, verb, payload)
+            assert refused["code"] == "bad_field", payload
+            assert refused["message"].startswith(name)
+    assert machine.hand.done == []
+
+
+async def test_an_empty_lane_is_counted_by_a_zero_that_is_said(
+    machine: Machine, platform: Platform
+) -> None:
+    assert (await ask(platform, "stock.set", {**FILL, "stock": 0}))["code"] == "ok"
+
+
 async def test_without_birth_or_journal_nothing_is_done(build: Build, platform: Platform) -> None:
     """P12, P13."""
     journal = MemoryJournal()
