@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from controller import __version__
 from controller.books import Books
 from controller.checkup import Checkup
 from controller.dispensing.dispenser import Dispenser
+from controller.dispensing.floor import not_started
 from controller.dispensing.interfaces import Clock, LaneState
 from controller.dispensing.job import TestVend
 from controller.dispensing.station import Station
@@ -27,7 +29,7 @@ from controller.journal.journal import Journal
 from controller.journal.opening import Opening
 from controller.lane_verdict import COMPARED
 from controller.live import Live
-from controller.model import Cabinet, Finding, LaneHealth, OrderKey, Outcome
+from controller.model import Cabinet, Finding, LaneHealth, OrderKey, Outcome, Reason
 from controller.service import shapes
 from controller.service_mode import ServiceSwitch
 from controller.test_outcome import outcome_step
@@ -279,6 +281,12 @@ class Operations(Books):
                     tested = self._dispenser.tests.get(test_id, tested)
                     yield step
                 finding: Finding = await vend
+            except Refused as refusal:
+                # Noted already, and no cycle of it was opened: it has an outcome all the same.
+                ended = replace(not_started(Reason.NOT_STARTED), raw={"why": refusal.code})
+                with contextlib.suppress(JournalError):
+                    await self._journal.finish_test(test_id, channel, ended)
+                raise
             finally:
                 vend.cancel()  # left while it waits; nothing happens to one that is over
             counts[finding.outcome] += 1

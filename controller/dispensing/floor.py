@@ -234,18 +234,8 @@ class Floor:
     async def _finish_test(self, test: TestVend, channel: str, finding: Finding) -> None:
         """P6: without a cycle, too, its outcome is an event; the motor was not touched, so that
         a journal that takes nothing holds nobody up."""
-        detail = {
-            "test_id": test.test_id,
-            "channel": channel,
-            "cycle_id": None,
-            "outcome": finding.outcome.value,
-            "reason": finding.reason,
-            "evidence": finding.evidence.value,
-            "drops": 0,
-            "raw": dict(finding.raw),
-        }
         with contextlib.suppress(JournalUnwritable):
-            await self.journal.event("test_vend", detail)
+            await self.journal.finish_test(test.test_id, channel, finding)
         if not test.done.done():
             test.done.set_result(finding)
 

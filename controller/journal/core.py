@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from controller.dispensing.interfaces import Announcer, Clock
 from controller.errors import JournalUnreadable, JournalUnwritable
-from controller.journal import events, lanes, outbox
+from controller.journal import begun_tests, events, lanes, outbox
 from controller.journal.files import Files, sync_folder, write_births
 from controller.journal.opening import Found, Opening, last_stop
 from controller.journal.reserve import Reserve
@@ -120,6 +120,7 @@ class Core:
         if not found.first:
             rebooted = found.counters.boot not in ("", self._boot)
             events.raise_event(tx, "restart", {"last_stop": stop, "rebooted": rebooted})
+            begun_tests.settle(tx)
         if found.lost:
             aside = None if found.set_aside is None else found.set_aside.name
             events.raise_event(tx, "journal_lost", {"set_aside": aside, "births": self._births})

@@ -21,7 +21,7 @@ from controller.dispensing.interfaces import (
     Ticket,
 )
 from controller.errors import InServiceMode, Refused, UnitDecided
-from controller.journal import findings, lanes, service_mode, units
+from controller.journal import begun_tests, findings, lanes, service_mode, units
 from controller.journal.boards import high_half, raise_high_half
 from controller.journal.events import raise_event
 from controller.journal.transaction import Transaction, storable, to_json
@@ -211,7 +211,7 @@ def close_cycle(tx: Transaction, cycle_id: int, end: CycleEnd) -> ClosedUnit:
     )  # fmt: skip
     lanes.book_cycle(tx, row["channel"], finding, end.failure_limit)
     if row["order_row"] is None:
-        _tell_test(tx, cycle_id, row, finding)
+        begun_tests.tell(tx, row["test_id"], row["channel"], finding, cycle_id)
         lane = lanes.state_of(tx, row["channel"])
         return ClosedUnit(None, finding.outcome, order_finished=False, lane=lane)
     finished, outcome = _unit_after(tx, row, end)
@@ -250,22 +250,6 @@ def _decide(tx: Transaction, row: sqlite3.Row, channel: str, finding: Finding) -
     if finished:
         units.tell_order(tx, row["order_row"], OrderStatus.FINISHED)
     return finished
-
-
-def _tell_test(tx: Transaction, cycle_id: int, row: sqlite3.Row, finding: Finding) -> None:
-    """P6: the outcome of a test vend is an event, never a result."""
-    detail = {
-        "test_id": row["test_id"],
-        "channel": row["channel"],
-        "cycle_id": cycle_id,
-        "outcome": finding.outcome.value,
-        "reason": finding.reason,
-        "evidence": finding.evidence.value,
-        "drops": finding.drops,
-        "raw": dict(finding.raw),
-    }
-    raise_event(tx, "test_vend", detail)
-    tx.acted = True
 
 
 def finish_unit(tx: Transaction, ref: UnitRef, finding: Finding) -> ClosedUnit:
@@ -345,7 +329,7 @@ def revise(
     _store_finding(tx, row, new)
     lanes.rebook_cycle(tx, row, old, new)
     if row["order_row"] is None:
-        _tell_test(tx, cycle_id, row, new)
+        begun_tests.tell(tx, row["test_id"], row["channel"], new, cycle_id)
         return True
     revised = _revise_unit(tx, row, new)
     _tell_late(tx, "outcome_revised" if revised else "late_evidence", cycle_id, row, old, new)

@@ -41,6 +41,7 @@ from controller.dispensing.interfaces import (
 )
 from controller.errors import JournalUnwritable, Refused
 from controller.journal import (
+    begun_tests,
     boards,
     cycles,
     doctor,
@@ -209,6 +210,9 @@ class Journal(Visits):
 
     async def event(self, kind: str, detail: Mapping[str, Any], key: str | None = None) -> None:
         await self._write(lambda tx: events.raise_event(tx, kind, detail, key))
+
+    async def finish_test(self, test_id: str, channel: str, finding: Finding) -> None:
+        await self._write(lambda tx: begun_tests.tell(tx, test_id, channel, finding, None))
 
     # ------------------------------------------------------------------ CommandJournal
 

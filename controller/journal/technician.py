@@ -9,7 +9,7 @@ from typing import Any
 
 from controller.dispensing.interfaces import LaneState
 from controller.errors import Refused
-from controller.journal import lanes
+from controller.journal import begun_tests, lanes
 from controller.journal.boards import board_memory, remember_board
 from controller.journal.events import raise_event
 from controller.journal.tally import recounted
@@ -103,6 +103,8 @@ def disable_lane(tx: Transaction, channel: str, reason: str, who: str) -> LaneSt
 def note_test(tx: Transaction, channel: str, test_id: str, who: str, action: str) -> None:
     """`action`: lane_test or test_stop. The outcome is its cycle's, and an event."""
     note(tx, who, action, channel, {"test_id": storable(test_id)})
+    if action == begun_tests.TESTED:
+        begun_tests.begin(tx, test_id, channel)
 
 
 def _known_cabinet(tx: Transaction, cabinet: str) -> None:

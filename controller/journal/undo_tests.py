@@ -11,12 +11,10 @@ import sqlite3
 
 from controller.errors import Refused
 from controller.journal import findings, lanes
+from controller.journal.begun_tests import TESTED
 from controller.journal.tally import put_back
 from controller.journal.technician import note, refuse_while_running
 from controller.journal.transaction import Transaction, storable, to_json
-
-TESTED = "lane_test"
-"""The action of a test vend's audit row: it says whose test it was."""
 
 PUT_BACK = "put_back"
 

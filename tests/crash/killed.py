@@ -3,7 +3,8 @@
     KILL_AT="commit:before:3" python -m tests.crash.killed --config FILE
     KILL_LOG=FILE             python -m tests.crash.killed --config FILE
 
-Boundaries are counted from the arrival of the first order. With KILL_LOG nothing
+Boundaries are counted from the arrival of the first order, or of the first acting request,
+which is claimed in the journal by then and not yet carried out. With KILL_LOG nothing
 dies, and each boundary that is passed is written to the file, a line each: that
 is how the tests learn which ones an order has. Only the narrow functions at which
 bytes or pages leave the process are wrapped; the daemon itself knows nothing of it.
@@ -23,6 +24,7 @@ from controller.boards import port
 from controller.boards.vbp import framing as vbp
 from controller.boards.vbp.frames import Type
 from controller.journal.store import Store
+from controller.remote import RemoteHand
 from controller.uplink.intake import Intake
 from controller.uplink.link import Link
 
@@ -116,12 +118,24 @@ def wrap_intake() -> None:
     Intake.dispense = outer  # type: ignore[method-assign]
 
 
+def wrap_remote() -> None:
+    inner = RemoteHand.perform
+
+    async def outer(self: RemoteHand, *args: Any, **more: Any) -> Any:
+        _state["armed"] = True
+        boundary("perform:before")
+        return await inner(self, *args, **more)
+
+    RemoteHand.perform = outer  # type: ignore[method-assign]
+
+
 def main() -> None:
     wrap(Store, "_commit", "commit")
     wrap(Link, "acknowledge", "ack")
     wrap_publish()
     wrap_line()
     wrap_intake()
+    wrap_remote()
     sys.exit(daemon.main())
 
 

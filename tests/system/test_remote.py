@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.system.conftest import SiteMaker
-from tests.system.site import Site
+from tests.system.site import TRACK_ON_VBP, Site
 from tests.system.waiting import wait_for
 
 pytestmark = pytest.mark.system
@@ -20,7 +23,12 @@ def ask(site: Site, verb: str, request_id: str, **more: Any) -> dict[str, Any]:
     before = len(site.platform.of(topic))
     asked = {"request_id": request_id, "issued_at": now, "expires_at": now + 30, **more}
     site.platform.send(f"request/{verb}", asked)
-    return wait_for(lambda: site.platform.of(topic)[before:], f"the answer to {verb}")[0]
+    ours = (request_id, "")  # a broker delivers again what a crash left unacknowledged
+
+    def answers() -> list[dict[str, Any]]:
+        return [told for told in site.platform.of(topic)[before:] if told["request_id"] in ours]
+
+    return wait_for(answers, f"the answer to {verb}")[0]
 
 
 def test_the_stock_is_set_once_over_a_crash_and_a_lane_is_tested(make_site: SiteMaker) -> None:
@@ -54,3 +62,50 @@ def test_service_mode_is_turned_on_from_afar(make_site: SiteMaker) -> None:
     assert ask(site, "mode.set", "m1", mode="service")["code"] == "ok"
     assert site.daemon.ctl("status")["mode"] == "service"
     assert ask(site, "mode.set", "m2", mode="ready")["data"]["service_mode"] is None
+
+
+def told_of(site: Site, test_id: str) -> dict[str, Any]:
+    """The one event that says how this test vend ended."""
+
+    def told() -> list[dict[str, Any]]:
+        events = [e["detail"] for e in site.platform.of("event") if e["kind"] == "test_vend"]
+        return [detail for detail in events if detail["test_id"] == test_id]
+
+    (detail,) = wait_for(told, f"the outcome of {test_id}")
+    return detail
+
+
+def test_a_test_that_a_crash_met_is_never_begun_again_and_has_an_outcome(
+    make_site: SiteMaker,
+) -> None:
+    """P6, P8: killed before it is carried out; killed, and stopped, while its vend waits."""
+    waits = replace(TRACK_ON_VBP, settings={**TRACK_ON_VBP.settings, "eye_clear_timeout_s": 60})
+    site = make_site([waits], service={"remote_verbs": ["lane.test"]})
+    daemon = site.daemon
+    daemon.command = [sys.executable, "-m", "tests.crash.killed", "--config", str(daemon.settings)]
+    site.up({"KILL_AT": "perform:before:1"})
+    now = int(time.time())
+    claimed = {"request_id": "t1", "issued_at": now, "expires_at": now + 30, "channel": "A1"}
+    site.platform.send("request/lane.test", claimed)
+    died = wait_for(lambda: daemon.exit_code, "the daemon dies between claim and vend")
+    assert died == -signal.SIGKILL
+    daemon.up()
+    assert ask(site, "lane.test", "t1", channel="A1")["code"] == "interrupted"
+    site.emulator.fault("main", "eye_stuck_blocked")
+    answers = {}
+    for request_id, end in (("t2", daemon.kill), ("t3", daemon.terminate)):
+        answers[request_id] = ask(site, "lane.test", request_id, channel="A1")
+        assert answers[request_id]["code"] == "ok", answers[request_id]
+        end()
+        daemon.up()
+        told = told_of(site, answers[request_id]["data"]["test_id"])
+        assert (told["outcome"], told["reason"]) == ("not_delivered", "not_started")
+        assert told["cycle_id"] is None
+    site.emulator.lift("main", "eye_stuck_blocked")
+    assert ask(site, "lane.test", "t1", channel="A1")["code"] == "interrupted"
+    assert ask(site, "lane.test", "t2", channel="A1")["data"] == answers["t2"]["data"]
+    assert daemon.run_ctl("test", "A2", "--yes").returncode == 0, "what waited would go before it"
+    assert site.ledger("A1", "motor_started") == []
+    assert len([e for e in site.platform.of("event") if e["kind"] == "test_vend"]) == 3
+    site.wait_rest()
+    site.judge(test_cycles={"A2": 1})
