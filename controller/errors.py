@@ -72,11 +72,20 @@ class BoardRefused(BoardError):
 
 
 class Refused(ControllerError):
-    """Scenario: a test vend is asked for while a customer's cycle runs."""
+    """Scenario: a test vend is asked for while a customer's cycle runs.
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
+    `template` is the English sentence with its `fields` in braces: vendctl says it in another
+    language by that. It stands at the place that raises it, for `make messages` to find it.
+    """
+
+    def __init__(self, code: str, template: str, /, **fields: object) -> None:
         self.code = code
+        self.template = template
+        self.fields = {
+            name: value if isinstance(value, int | float | str) else str(value)
+            for name, value in fields.items()
+        }
+        super().__init__(template.format(**self.fields) if fields else template)
 
 
 class InServiceMode(Refused):
@@ -89,8 +98,8 @@ class InServiceMode(Refused):
 class ClockUnset(JournalUnwritable, Refused):
     """Scenario: a restored journal, and a clock that is not set yet: results wait for a birth."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("clock_unset", message)
+    def __init__(self, template: str, /) -> None:
+        super().__init__("clock_unset", template)
 
 
 class FrameError(ControllerError, ValueError):

@@ -158,7 +158,9 @@ class Operations(Books):
         await self._dispenser.floor.refresh()
         state = self._dispenser.floor.lanes.get(channel)
         if state is None:
-            raise Refused("unknown_channel", f"there is no lane {channel}; `vendctl lanes` lists")
+            raise Refused(
+                "unknown_channel", "there is no lane {lane}; `vendctl lanes` lists", lane=channel
+            )
         return {**await self._journal.lane(channel, HISTORY), "lane": self._lane(state)}
 
     async def link(self) -> Mapping[str, Any]:
@@ -193,8 +195,13 @@ class Operations(Books):
     async def stock_set(self, channel: str, stock: int, who: str) -> Mapping[str, Any]:
         lane = self._dispenser.floor.lanes.get(channel)
         if lane is not None and stock > lane.lane.capacity:
-            message = f"lane {channel} holds {lane.lane.capacity} at most, not {stock}"
-            raise Refused("over_capacity", message)
+            raise Refused(
+                "over_capacity",
+                "lane {lane} holds {capacity} at most, not {stock}",
+                lane=channel,
+                capacity=lane.lane.capacity,
+                stock=stock,
+            )
         return await self._lane_acted(channel, await self._journal.set_stock(channel, stock, who))
 
     async def stock_fill(self, cabinet: str | None, who: str) -> Mapping[str, Any]:
@@ -220,9 +227,14 @@ class Operations(Books):
         station = self._dispenser.stations.get(name)
         if station is None:
             names = ", ".join(self._dispenser.stations)
-            raise Refused("unknown_board", f"there is no board {name}; there is {names}")
+            raise Refused(
+                "unknown_board",
+                "there is no board {board}; there is {names}",
+                board=name,
+                names=names,
+            )
         if not station.out_of_service:
-            raise Refused("nothing_to_accept", f"board {name} is in service as it is")
+            raise Refused("nothing_to_accept", "board {board} is in service as it is", board=name)
         await station.accept(who)
         return {"name": name, "board": self._view.board(station)}
 
@@ -314,7 +326,7 @@ class Operations(Books):
     async def eye(self, name: str, seconds: int) -> AsyncGenerator[Mapping[str, Any], None]:
         cabinet = self._cabinet(name)
         if self._eyes_watched >= MOST_EYES:
-            raise Refused("busy", f"{MOST_EYES} people look at a light eye already")
+            raise Refused("busy", "{count} people look at a light eye already", count=MOST_EYES)
         self._eyes_watched += 1
         try:
             station = self._dispenser.stations[cabinet.board]
@@ -404,7 +416,12 @@ class Operations(Books):
         cabinet = self._dispenser.floor.cabinets.get(name)
         if cabinet is None:
             names = ", ".join(self._dispenser.floor.cabinets)
-            raise Refused("unknown_cabinet", f"there is no cabinet {name[:20]}; there is {names}")
+            raise Refused(
+                "unknown_cabinet",
+                "there is no cabinet {cabinet}; there is {names}",
+                cabinet=name[:20],
+                names=names,
+            )
         return cabinet
 
     def _cabinet_acted(self, cabinet: Cabinet) -> Mapping[str, Any]:

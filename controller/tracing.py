@@ -99,7 +99,12 @@ class Tracing:
         A reader that is too slow is left with a last note. Refused: `unknown_board`."""
         if board is not None and board not in self._boards:
             names = ", ".join(self._boards)
-            raise Refused("unknown_board", f"there is no board {board}; there is {names}")
+            raise Refused(
+                "unknown_board",
+                "there is no board {board}; there is {names}",
+                board=board,
+                names=names,
+            )
         asked = [board] if board is not None else list(self._boards)
         readings = {name: Reading(self._boards[name].protocol) for name in asked}
         follower = _Follower()

@@ -123,7 +123,7 @@ class Daemon:
         if acting and response.status == NOT_FOUND:
             exit_code = Exit.REFUSED
         code = str(content.get("error", response.status))
-        raise Trouble(exit_code, code, refusal(code, str(content.get("message", response.reason))))
+        raise Trouble(exit_code, code, refusal(code, {"message": response.reason, **content}))
 
     def _silence(self, method: str) -> Trouble:
         doubt = say(" It may still have been done: look before you repeat it.")

@@ -1,15 +1,16 @@
 """What a code means, in the language of this run. The code itself is the same in each.
 
-Codes of orders and reasons of results have their words in `controller.codes`. The codes
-with which the local service refuses are worded here for who does not read the daemon's
-English: the meaning first, then the daemon's own words, which name the place.
+Codes of orders and reasons of results have their words in `controller.codes`. The daemon's
+refusals come with their template and its fields, and are said by the catalogue like vendctl's
+own sentences. For one that this catalogue lacks, the meaning of its code is said first, then
+the daemon's own English, which names the place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controller.cli.words import LANGUAGE, later, say
+from controller.cli.words import LANGUAGE, known, later, say
 from controller.codes import CODES, REASONS
 from controller.model import Code, Reason
 
@@ -61,13 +62,29 @@ def meaning_of_reason(reason: object) -> str:
     return chinese if LANGUAGE.get() == "zh" else english
 
 
-def refusal(code: str, message: str) -> str:
-    """The daemon's message; in another language than its own, after the code's meaning."""
+def refusal(code: str, told: Mapping[str, object]) -> str:
+    """The daemon's sentence, said in this language by its template; one that is not known here
+    (of a newer daemon) as it stands, after the code's meaning."""
+    message = str(told.get("message"))
     if LANGUAGE.get() == "en":
         return message
+    if said := _said(told.get("template"), told.get("fields")):
+        return said
     meaning = say(REFUSALS[code]) if code in REFUSALS else meaning_of_code(code)
     return (
         say("{meaning} (the daemon: {message})", meaning=meaning, message=message)
         if meaning
         else message
     )
+
+
+def _said(template: object, fields: object) -> str:
+    """Empty where the catalogue lacks the template, or the fields are not those of it."""
+    if not isinstance(template, str) or not isinstance(fields, Mapping) or not known(template):
+        return ""
+    if not all(isinstance(value, str | int | float) for value in fields.values()):
+        return ""
+    try:
+        return say(template).format(**fields)
+    except (LookupError, ValueError, TypeError, AttributeError):
+        return ""

@@ -105,7 +105,7 @@ def follow(session: Session, lane: str, cycles: int, stop: Stop) -> Followed:
                 _show_eye(step)
         if step.get("event") == "refused":
             code = str(step.get("error"))
-            followed.refused = code, refusal(code, str(step.get("message")))
+            followed.refused = code, refusal(code, step)
             return followed
         if step.get("event") == "finished":
             followed.finished = True

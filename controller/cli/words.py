@@ -66,6 +66,11 @@ def say_count(one: str, many: str, count: int, /, **fields: object) -> str:
     return translated.format(count=count, **fields)
 
 
+def known(sentence: str) -> bool:
+    """Whether this language has words of its own for it."""
+    return bool(sentence) and _catalogue(LANGUAGE.get()).gettext(sentence) != sentence
+
+
 def later(sentence: str, /) -> str:
     """Marks a constant for the catalogue: it is said where it is shown."""
     return sentence

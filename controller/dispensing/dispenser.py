@@ -314,28 +314,47 @@ class Dispenser:
             )
         lane = self.floor.lanes.get(channel)
         if lane is None:
-            raise Refused("unknown_channel", f"there is no lane {channel}")
+            raise Refused("unknown_channel", "there is no lane {lane}", lane=channel)
         if lane.health is LaneHealth.UNRESOLVED:
             raise Refused(
                 "unresolved",
-                f"lane {channel} has {lane.uncertain} unit(s) of unknown outcome: "
-                f"something may hang in it. Look, count, then `vendctl stock set {channel} N`",
+                "lane {lane} has {count} unit(s) of unknown outcome: "
+                "something may hang in it. Look, count, then `vendctl stock set {lane} N`",
+                lane=channel,
+                count=lane.uncertain,
             )
         cabinet = self.floor.cabinet_of(channel)
         trouble = self.floor.cabinet_trouble(cabinet)
         if trouble:
-            remedy = "`vendctl link` says why"
             if cabinet.name in self.floor.stopped:
-                remedy = f"`vendctl cabinet start {cabinet.name}` when its motors may turn again"
-            raise Refused("out_of_service", f"cabinet {cabinet.name}: {trouble}; {remedy}")
+                raise Refused(
+                    "out_of_service",
+                    "cabinet {cabinet}: {trouble}; `vendctl cabinet start {cabinet}` when its "
+                    "motors may turn again",
+                    cabinet=cabinet.name,
+                    trouble=trouble,
+                )
+            raise Refused(
+                "out_of_service",
+                "cabinet {cabinet}: {trouble}; `vendctl link` says why",
+                cabinet=cabinet.name,
+                trouble=trouble,
+            )
         station = self.stations[cabinet.board]
         if station.quarantine is not None or station.recovering:
-            raise Refused("quarantined", _wait_for(station, self._clock.monotonic()))
+            raise _wait_for(station, self._clock.monotonic())
         worker = self.workers[cabinet.name]
         if not self._free_for_test(worker):
             before = [job for job in (worker.current, *worker.queue) if job is not None]
-            what = "a test vend" if any(job.test for job in before) else "an order"
-            raise Refused("busy", f"cabinet {cabinet.name} serves {what}; wait for its end")
+            if any(job.test for job in before):
+                raise Refused(
+                    "busy",
+                    "cabinet {cabinet} serves a test vend; wait for its end",
+                    cabinet=cabinet.name,
+                )
+            raise Refused(
+                "busy", "cabinet {cabinet} serves an order; wait for its end", cabinet=cabinet.name
+            )
 
     async def test(
         self,
@@ -374,7 +393,7 @@ class Dispenser:
         """
         vend = self.tests.get(test_id)
         if vend is None:
-            raise Refused("unknown_test", f"no test {test_id[:40]} runs here: it is over")
+            raise Refused("unknown_test", "no test {test} runs here: it is over", test=test_id[:40])
         worker = next((each for each in self.workers.values() if each.runs(vend)), None)
         channel = vend.channel
         again, vend.stop_asked = vend.stop_asked, True
@@ -417,18 +436,24 @@ class Dispenser:
         return [worker.running for worker in self.workers.values() if worker.running]
 
 
-def _wait_for(station: Station, now: float) -> str:
+def _wait_for(station: Station, now: float) -> Refused:
     """Of a board that owes its word on an earlier cycle: what a technician may do about it."""
     name, quarantine = station.board.name, station.quarantine
     if quarantine is None:
-        return (
-            f"board {name}: a cycle that was found open at the start is being settled; "
-            "`vendctl status` says when it is over"
+        return Refused(
+            "quarantined",
+            "board {board}: a cycle that was found open at the start is being settled; "
+            "`vendctl status` says when it is over",
+            board=name,
         )
-    return (
-        f"board {name} has not told what became of cycle {quarantine.cycle.cycle_id} (lane "
-        f"{quarantine.cycle.channel}), and its motor may still turn: nothing is driven there for "
-        f"{max(0.0, quarantine.until - now):.0f} s more, or until it tells"
+    return Refused(
+        "quarantined",
+        "board {board} has not told what became of cycle {cycle} (lane {lane}), and its motor "
+        "may still turn: nothing is driven there for {seconds:.0f} s more, or until it tells",
+        board=name,
+        cycle=quarantine.cycle.cycle_id,
+        lane=quarantine.cycle.channel,
+        seconds=max(0.0, quarantine.until - now),
     )
 
 

@@ -76,14 +76,14 @@ def find(tx: Transaction, cycle_id: int) -> sqlite3.Row | None:
 def known(tx: Transaction, cycle_id: int) -> sqlite3.Row:
     row = find(tx, cycle_id)
     if row is None:
-        raise Refused("unknown_cycle", f"no cycle {cycle_id} in the journal")
+        raise Refused("unknown_cycle", "no cycle {cycle} in the journal", cycle=cycle_id)
     return row
 
 
 def _still_open(tx: Transaction, cycle_id: int) -> sqlite3.Row:
     row = known(tx, cycle_id)
     if row["closed_at"] is not None:
-        raise Refused("cycle_closed", f"cycle {cycle_id} has its outcome already")
+        raise Refused("cycle_closed", "cycle {cycle} has its outcome already", cycle=cycle_id)
     return row
 
 
@@ -122,7 +122,7 @@ def open_cycle(tx: Transaction, intent: CycleIntent) -> OpenCycle:
     if tx.one(
         "SELECT 1 FROM cycles WHERE board = ? AND closed_at IS NULL", intent.board
     ) is not None:  # fmt: skip
-        raise Refused("board_busy", f"board {intent.board} has an open cycle already")
+        raise Refused("board_busy", "board {board} has an open cycle already", board=intent.board)
     if intent.unit is not None and service_mode.current(tx) is not None:
         raise InServiceMode
     order_row = _begin_unit(tx, intent) if intent.unit is not None else None
@@ -159,7 +159,7 @@ def _begin_unit(tx: Transaction, intent: CycleIntent) -> int:
     if unit["outcome"] is not None:
         raise UnitDecided(f"unit {intent.unit} is {unit['outcome']} already")
     if unit["running"]:
-        raise Refused("cycle_open", f"unit {intent.unit} has an open cycle already")
+        raise Refused("cycle_open", "unit {unit} has an open cycle already", unit=intent.unit)
     tx.run(
         "UPDATE units SET running = 1, cycles = cycles + 1, channel = ?,"
         " started_at = coalesce(started_at, ?) WHERE order_row = ? AND number = ?",
@@ -255,12 +255,17 @@ def _decide(tx: Transaction, row: sqlite3.Row, channel: str, finding: Finding) -
 def finish_unit(tx: Transaction, ref: UnitRef, finding: Finding) -> ClosedUnit:
     """An outcome without a (further) cycle: always `not_delivered`. Raises UnitDecided."""
     if finding.outcome is not Outcome.NOT_DELIVERED:
-        raise Refused("cycle_needed", f"unit {ref}: only a cycle can end {finding.outcome}")
+        raise Refused(
+            "cycle_needed",
+            "unit {unit}: only a cycle can end {outcome}",
+            unit=ref,
+            outcome=finding.outcome,
+        )
     order, unit = units.unit_by_ref(tx, ref)
     if unit["outcome"] is not None:
         raise UnitDecided(f"unit {ref} is {unit['outcome']} already")
     if unit["running"]:
-        raise Refused("cycle_open", f"unit {ref} has an open cycle: that decides it")
+        raise Refused("cycle_open", "unit {unit} has an open cycle: that decides it", unit=ref)
     if finding.suspend_lane and not unit["cycles"]:
         lanes.suspend(tx, unit["channel"], str(finding.reason or "board"))
     finished = units.decide(tx, order["id"], unit["number"], unit["channel"], finding)
@@ -279,7 +284,12 @@ def reassign(tx: Transaction, ref: UnitRef, channel: str, *, free: bool = False)
     if unit["outcome"] is not None:
         raise UnitDecided(f"unit {ref} is {unit['outcome']} already")
     if unit["running"]:
-        raise Refused("cycle_open", f"unit {ref} has an open cycle on lane {unit['channel']}")
+        raise Refused(
+            "cycle_open",
+            "unit {unit} has an open cycle on lane {lane}",
+            unit=ref,
+            lane=unit["channel"],
+        )
     if free and lanes.state_of(tx, channel).free < 1:
         return False
     lanes.find(tx, channel)

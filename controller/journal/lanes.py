@@ -65,7 +65,7 @@ def find(tx: Transaction, channel: str) -> sqlite3.Row:
     """Raises Refused (`unknown_channel`); lanes that the settings dropped are still known."""
     row = tx.one("SELECT * FROM lanes WHERE channel = ?", channel)
     if row is None:
-        raise Refused("unknown_channel", f"no lane {channel[:20]!r}: see `vendctl lanes`")
+        raise Refused("unknown_channel", "no lane {lane!r}: see `vendctl lanes`", lane=channel[:20])
     return row
 
 

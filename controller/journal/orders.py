@@ -245,7 +245,7 @@ def cancel(
 def _cancel_here(tx: Transaction, asked: Cancellation) -> tuple[Code, tuple[UnitRef, ...]]:
     known = units.order_by_key(tx, asked.key)
     if known is None:
-        raise Refused("unknown_order", f"no order {asked.key} was ever accepted here")
+        raise Refused("unknown_order", "no order {order} was ever accepted here", order=asked.key)
     code, ended, _, _ = _end_and_tell(tx, known)
     detail = {
         "code": code.value,

@@ -78,18 +78,26 @@ def order(tx: Transaction, order_id: int, delivery_id: str | None) -> list[dict[
         PAGE,
     )
     if not rows:
-        raise Refused("unknown_order", _why_not_accepted(tx, order_id))
+        answers = _answers(tx, order_id)
+        if answers:
+            raise Refused(
+                "unknown_order",
+                "order {order} was never accepted here; {answers}",
+                order=order_id,
+                answers=answers,
+            )
+        raise Refused("unknown_order", "order {order} was never accepted here", order=order_id)
     return [_detail(tx, row) for row in rows]
 
 
-def _why_not_accepted(tx: Transaction, order_id: int) -> str:
+def _answers(tx: Transaction, order_id: int) -> str:
     """Its newest answers, where it was answered at all."""
     answers = tx.all(
         "SELECT verb, code, message, at FROM answers WHERE order_id = ? ORDER BY at DESC LIMIT ?",
         order_id,
         ANSWERS_TOLD,
     )
-    told = [f"order {order_id} was never accepted here"]
+    told: list[str] = []
     for row in answers:
         at = datetime.fromtimestamp(row["at"], UTC).isoformat(" ", "seconds")
         what = "rejected" if row["verb"] == "dispense" else "cancelled"

@@ -57,14 +57,21 @@ def resolve(
 def _found(tx: Transaction, ref: UnitRef) -> tuple[sqlite3.Row, sqlite3.Row]:
     order = units.order_by_key(tx, ref.key)
     if order is None:
-        raise Refused("unknown_order", f"no order {ref.key} was ever accepted here")
+        raise Refused("unknown_order", "no order {order} was ever accepted here", order=ref.key)
     if order["pruned"]:
         raise Refused(
-            "results_pruned", f"order {ref.key} is past the retention: only its counts are left"
+            "results_pruned",
+            "order {order} is past the retention: only its counts are left",
+            order=ref.key,
         )
     unit = units.unit_row(tx, order["id"], ref.number)
     if unit is None:
-        raise Refused("unknown_unit", f"order {ref.key} has units 1 to {order['units']}")
+        raise Refused(
+            "unknown_unit",
+            "order {order} has units 1 to {units}",
+            order=ref.key,
+            units=order["units"],
+        )
     return order, unit
 
 
@@ -83,17 +90,32 @@ def _refuse_unless_it_rests(
     if last is not None and (last["closed_at"] is None or last["quarantined"]):
         raise Refused(
             "being_settled",
-            f"board {last['board']} is still asked what became of unit {ref}: wait until "
+            "board {board} is still asked what became of unit {unit}: wait until "
             "`vendctl status` shows no quarantine there, then look at the unit again",
+            board=last["board"],
+            unit=ref,
         )
     if unit["outcome"] is None:
         raise Refused(
-            "not_unknown", f"unit {ref} still waits for its cycle: nothing is unknown of it"
+            "not_unknown",
+            "unit {unit} still waits for its cycle: nothing is unknown of it",
+            unit=ref,
         )
-    now = f"unit {ref} is {unit['outcome']} ({unit['evidence']}), revision {unit['revision']}"
+    now = {name: unit[name] for name in ("outcome", "evidence", "revision")}
     if unit["revision"] != seen:
         raise Refused(
-            "changed", f"{now}: it changed since you looked (revision {seen}). Look again"
+            "changed",
+            "unit {unit} is {outcome} ({evidence}), revision {revision}: it changed since you "
+            "looked (revision {seen}). Look again",
+            unit=ref,
+            seen=seen,
+            **now,
         )
     if unit["outcome"] != Outcome.UNKNOWN.value:
-        raise Refused("not_unknown", f"{now}: a verdict is only for a unit that is unknown")
+        raise Refused(
+            "not_unknown",
+            "unit {unit} is {outcome} ({evidence}), revision {revision}: a verdict is only for "
+            "a unit that is unknown",
+            unit=ref,
+            **now,
+        )

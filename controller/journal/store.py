@@ -214,7 +214,9 @@ class Store:
                 except sqlite3.Error as error:
                     if primary_code(error) in DAMAGED:
                         raise
-                    raise Refused("no_copy", f"{target} cannot be written ({error})") from error
+                    raise Refused(
+                        "no_copy", "{path} cannot be written ({error})", path=target, error=error
+                    ) from error
 
         await self.read(copied)
 

@@ -31,7 +31,9 @@ def refuse_while_running(tx: Transaction, channel: str) -> None:
         channel,
     )
     if running is not None:
-        raise Refused("cycle_open", f"lane {channel} runs now: count it when its cycle has ended")
+        raise Refused(
+            "cycle_open", "lane {lane} runs now: count it when its cycle has ended", lane=channel
+        )
 
 
 def _count(tx: Transaction, channel: str, stock: int) -> None:
@@ -40,8 +42,11 @@ def _count(tx: Transaction, channel: str, stock: int) -> None:
     if not 0 <= stock <= row["capacity"]:
         raise Refused(
             "over_capacity",
-            f"{stock} items in lane {channel}: it holds 0 to {row['capacity']} by the settings; "
+            "{stock} items in lane {lane}: it holds 0 to {capacity} by the settings; "
             "count again, or change its capacity there",
+            stock=stock,
+            lane=channel,
+            capacity=row["capacity"],
         )
     lanes.write_tally(tx, channel, recounted(lanes.tally_of(row), stock))
     tx.run(
@@ -71,7 +76,11 @@ def fill(tx: Transaction, cabinet: str | None, who: str) -> Sequence[LaneState]:
         cabinet,
     )
     if not rows:
-        raise Refused("unknown_cabinet", f"no cabinet {cabinet!r} with lanes: see `vendctl lanes`")
+        raise Refused(
+            "unknown_cabinet",
+            "no cabinet {cabinet!r} with lanes: see `vendctl lanes`",
+            cabinet=cabinet,
+        )
     for row in rows:
         _count(tx, row["channel"], row["capacity"])
     note(tx, who, "stock_fill", cabinet or "*", {"lanes": len(rows)})
@@ -109,7 +118,9 @@ def note_test(tx: Transaction, channel: str, test_id: str, who: str, action: str
 
 def _known_cabinet(tx: Transaction, cabinet: str) -> None:
     if tx.one("SELECT 1 FROM lanes WHERE cabinet = ? AND active = 1", cabinet) is None:
-        raise Refused("unknown_cabinet", f"no cabinet {cabinet[:20]!r}: see `vendctl status`")
+        raise Refused(
+            "unknown_cabinet", "no cabinet {cabinet!r}: see `vendctl status`", cabinet=cabinet[:20]
+        )
 
 
 def stop_cabinet(tx: Transaction, cabinet: str, reason: str, who: str) -> None:
@@ -131,8 +142,10 @@ def start_cabinet(tx: Transaction, cabinet: str, who: str) -> None:
         names = ", ".join(row["channel"] for row in uncounted)
         raise Refused(
             "stock_unconfirmed",
-            f"cabinet {cabinet}: the journal was lost or restored, and nobody counted {names} "
+            "cabinet {cabinet}: the journal was lost or restored, and nobody counted {lanes} "
             "since; `vendctl stock set` or `vendctl stock fill` first",
+            cabinet=cabinet,
+            lanes=names,
         )
     was = tx.one("SELECT reason FROM cabinets WHERE name = ?", cabinet)
     tx.run("DELETE FROM cabinets WHERE name = ?", cabinet)
@@ -160,7 +173,7 @@ def accept_board(tx: Transaction, board: str, who: str, memory_id: int | None) -
     """The board that answers now is this machine's. Refused: unknown_board."""
     was = board_memory(tx, board)
     if not was:
-        raise Refused("unknown_board", f"no board {board[:40]!r} was ever seen")
+        raise Refused("unknown_board", "no board {board!r} was ever seen", board=board[:40])
     memory: dict[str, Any] = {"out_of_service": ""}
     if memory_id is not None:
         memory["memory_id"] = memory_id

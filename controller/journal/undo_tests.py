@@ -57,7 +57,7 @@ def undo(tx: Transaction, channel: str | None, who: str) -> dict[str, int]:
     found = tx.all(UNCOUNTED, channel, PUT_BACK)
     own = [row for row in found if _is_of(tx, row["channel"], row["test_id"], who)]
     if not own:
-        raise Refused("nothing_to_undo", _nothing(channel, who, others=len(found)))
+        raise _nothing(channel, who, others=len(found))
     items: dict[str, int] = {}
     tests: dict[str, list[str]] = {}
     for row in own:
@@ -71,12 +71,36 @@ def undo(tx: Transaction, channel: str | None, who: str) -> dict[str, int]:
     return items
 
 
-def _nothing(channel: str | None, who: str, *, others: int) -> str:
-    where = "any lane" if channel is None else f"lane {channel}"
-    text = f"no test vend of {who} dropped anything from {where} since it was last counted"
+def _nothing(channel: str | None, who: str, *, others: int) -> Refused:
+    if channel is None and others:
+        return Refused(
+            "nothing_to_undo",
+            "no test vend of {who} dropped anything from any lane since it was last counted; "
+            "{others} of others did, and only they can undo theirs, or a count",
+            who=who,
+            others=others,
+        )
+    if channel is None:
+        return Refused(
+            "nothing_to_undo",
+            "no test vend of {who} dropped anything from any lane since it was last counted",
+            who=who,
+        )
     if others:
-        text += f"; {others} of others did, and only they can undo theirs, or a count"
-    return text
+        return Refused(
+            "nothing_to_undo",
+            "no test vend of {who} dropped anything from lane {lane} since it was last counted; "
+            "{others} of others did, and only they can undo theirs, or a count",
+            who=who,
+            lane=channel,
+            others=others,
+        )
+    return Refused(
+        "nothing_to_undo",
+        "no test vend of {who} dropped anything from lane {lane} since it was last counted",
+        who=who,
+        lane=channel,
+    )
 
 
 def _return(tx: Transaction, channel: str, items: int) -> None:
@@ -85,8 +109,12 @@ def _return(tx: Transaction, channel: str, items: int) -> None:
     if row["stock"] + items > row["capacity"]:
         raise Refused(
             "over_capacity",
-            f"{items} put back into lane {channel} would make {row['stock'] + items}, and it "
-            f"holds {row['capacity']}: count it, then `vendctl stock set {channel} N`",
+            "{items} put back into lane {lane} would make {stock}, and it holds {capacity}: "
+            "count it, then `vendctl stock set {lane} N`",
+            items=items,
+            lane=channel,
+            stock=row["stock"] + items,
+            capacity=row["capacity"],
         )
     lanes.write_tally(tx, channel, put_back(lanes.tally_of(row), items))
 

@@ -37,7 +37,7 @@ def key_of(order: sqlite3.Row) -> OrderKey:
 def order_by_row(tx: Transaction, row: int) -> sqlite3.Row:
     found = tx.one("SELECT * FROM orders WHERE id = ?", row)
     if found is None:
-        raise Refused("unknown_order", f"no order in row {row} of the journal")
+        raise Refused("unknown_order", "no order in row {row} of the journal", row=row)
     return found
 
 
@@ -58,7 +58,7 @@ def unit_by_ref(tx: Transaction, ref: UnitRef) -> tuple[sqlite3.Row, sqlite3.Row
     order = order_by_key(tx, ref.key)
     unit = None if order is None else unit_row(tx, order["id"], ref.number)
     if order is None or unit is None:
-        raise Refused("unknown_order", f"no unit {ref} in the journal")
+        raise Refused("unknown_order", "no unit {unit} in the journal", unit=ref)
     return order, unit
 
 
@@ -166,7 +166,9 @@ def tell_order(
 def _tell_result(tx: Transaction, order: sqlite3.Row, number: int, finding: Finding) -> None:
     unit = unit_row(tx, order["id"], number)
     if unit is None:
-        raise Refused("unknown_order", f"no unit {number} of order {key_of(order)}")
+        raise Refused(
+            "unknown_order", "no unit {unit} of order {order}", unit=number, order=key_of(order)
+        )
     facts = ResultFacts(
         key=key_of(order),
         trade_id=order["trade_id"],

@@ -134,7 +134,9 @@ class Visits(Core):
             await self._store.copy(target)
             return target.open("rb")
         except OSError as error:
-            raise Refused("no_copy", f"the copy {target} cannot be written ({error})") from error
+            raise Refused(
+                "no_copy", "the copy {path} cannot be written ({error})", path=target, error=error
+            ) from error
         finally:
             self._copying = False
             _drop(target)
@@ -213,7 +215,10 @@ def _room_for_copy(database: Path, log: Path) -> None:
     if free < size + ROOM_KEPT_BYTES:
         raise Refused(
             "no_room",
-            f"a copy takes {size / 1e6:.0f} MB beside the journal for a moment, and "
-            f"{database.parent} has {free / 1e6:.0f} MB free of which "
-            f"{ROOM_KEPT_BYTES / 1e6:.0f} MB are kept for customers: free disk space",
+            "a copy takes {size:.0f} MB beside the journal for a moment, and {folder} has "
+            "{free:.0f} MB free of which {kept:.0f} MB are kept for customers: free disk space",
+            size=size / 1e6,
+            folder=database.parent,
+            free=free / 1e6,
+            kept=ROOM_KEPT_BYTES / 1e6,
         )

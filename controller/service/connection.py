@@ -108,7 +108,8 @@ class Connection(web.RequestHandler):
             extra={"fields": {"status": status, "why": str(exc or message or "")[:200]}},
         )
         text = "this is no HTTP/1.1 request that the service understands"
-        response = error(status, "bad_request" if theirs else "internal", text)
+        code = "bad_request" if theirs else "internal"
+        response = error(status, {"error": code, "message": text})
         response.force_close()
         return response
 

@@ -14,6 +14,8 @@ import struct
 from dataclasses import dataclass
 from enum import StrEnum
 
+from controller.errors import Refused
+
 SO_PEERGROUPS = 59
 """asm-generic/socket.h; amd64 and arm64 have it so. The standard library does not name it."""
 
@@ -53,13 +55,23 @@ class Admission:
         open_to = {self.act_gid} if right is Right.ACT else {self.act_gid, self.read_gid}
         return bool(peer.gids & (open_to - {None}))
 
-    def refusal(self, peer: Peer, right: Right) -> str:
-        """The sentence for a peer that may not: what is missing, and the remedy."""
-        group = self.act_group if right is Right.ACT else self.read_group
+    def refusal(self, peer: Peer, right: Right) -> Refused:
+        """For a peer that may not: what is missing, and the remedy."""
         who = name_of(peer.uid)
-        return (
-            f"{who} may not {right} here: only root and the group {group} may. "
-            f"Remedy: usermod -aG {group} {who}, then log in again"
+        if right is Right.ACT:
+            return Refused(
+                "forbidden",
+                "{user} may not act here: only root and the group {group} may. "
+                "Remedy: usermod -aG {group} {user}, then log in again",
+                user=who,
+                group=self.act_group,
+            )
+        return Refused(
+            "forbidden",
+            "{user} may not read here: only root and the group {group} may. "
+            "Remedy: usermod -aG {group} {user}, then log in again",
+            user=who,
+            group=self.read_group,
         )
 
 

@@ -1,7 +1,8 @@
 """The local service: HTTP/1.1 on a Unix socket, for vendctl and local tools.
 
 One request per connection. Every answer is JSON; every error is
-`{"error": code, "message": text}` and never a stack trace. What a peer can make us
+`{"error": code, "message": text}` and never a stack trace; a refusal has its sentence also
+as `template` and `fields`, for vendctl to say it in another language. What a peer can make us
 hold is bounded: connections, their age, the size of a request, the number of test
 vends. A peer that goes away stops nothing that began: an act is carried through,
 a test vend's running cycle is followed to its end (its motor is stopped where the
@@ -34,7 +35,7 @@ from controller.service.machine import Machine
 from controller.service.peers import Admission, Peer, Right, name_of, own_uid, peer_of
 from controller.service.routes import Answer
 from controller.service.tail import Tails
-from controller.service.wire import Rejected, answer, asked, error, line, route_of
+from controller.service.wire import Rejected, answer, asked, error, line, refusal, route_of
 
 logger = logging.getLogger("vending.service")
 
@@ -60,6 +61,7 @@ IN_A_CYCLE = {"started", "progress"}
 """Steps of a test vend after which a cycle of it is open; at every other a stream may be left."""
 
 STATUS_OF_REFUSAL: Mapping[str, HTTPStatus] = {
+    "forbidden": HTTPStatus.FORBIDDEN,
     "unknown_order": HTTPStatus.NOT_FOUND,
     "unknown_unit": HTTPStatus.NOT_FOUND,
     "unknown_channel": HTTPStatus.NOT_FOUND,
@@ -137,9 +139,8 @@ class Service:
         route, fields = route_of(request)
         peer = _peer_of(request)
         if not self.admission.allows(peer, route.right):
-            message = self.admission.refusal(peer, route.right)
             _note("denied", peer, request, right=str(route.right))
-            raise Rejected(HTTPStatus.FORBIDDEN, "forbidden", message)
+            raise self.admission.refusal(peer, route.right)
         if self.closing:
             raise Rejected(
                 HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the daemon is stopping"
@@ -276,22 +277,25 @@ def _peer_of(request: web.BaseRequest) -> Peer:
     raise PeerGone
 
 
-def _told(failure: Exception) -> tuple[HTTPStatus, str, str]:
-    """What a peer hears of a failure: status, code, sentence. A bug goes to the log as well."""
-    if isinstance(failure, Refused):
-        status = STATUS_OF_REFUSAL.get(failure.code, HTTPStatus.CONFLICT)
-        return status, failure.code, str(failure)
+def _told(failure: Exception) -> tuple[HTTPStatus, dict[str, Any]]:
+    """What a peer hears of a failure: status and answer. A bug goes to the log as well."""
     if isinstance(failure, Rejected):
-        return failure.status, failure.code, str(failure)
+        return failure.status, refusal(failure)
+    if isinstance(failure, Refused):
+        return STATUS_OF_REFUSAL.get(failure.code, HTTPStatus.CONFLICT), refusal(failure)
     for kind, status, code in FAILURES:
+        if isinstance(failure, kind) and str(failure):
+            return status, {"error": code, "message": str(failure)}
         if isinstance(failure, kind):
-            return status, code, str(failure) or f"no answer within {ANSWER_S:g} s"
+            return status, refusal(
+                Refused(code, "no answer within {seconds:g} s", seconds=ANSWER_S)
+            )
     logger.error("request_failed", exc_info=failure)
-    return (
-        HTTPStatus.INTERNAL_SERVER_ERROR,
+    bug = Refused(
         "internal",
         "the daemon failed at this request; its log says how: journalctl -u vending-controller",
     )
+    return HTTPStatus.INTERNAL_SERVER_ERROR, refusal(bug)
 
 
 def _note(event: str, peer: Peer, request: web.BaseRequest, **more: str) -> None:
@@ -304,8 +308,7 @@ async def _next(steps: AsyncGenerator[Answer, None]) -> Answer | None:
     try:
         return await anext(steps, None)
     except Exception as failure:  # noqa: BLE001 - the answer has begun: its last line says so
-        _status, code, message = _told(failure)
-        return {"event": "refused", "error": code, "message": message}
+        return {"event": "refused", **_told(failure)[1]}
 
 
 async def _writes(writing: Any) -> bool:

@@ -740,6 +740,8 @@ class VendStep(TypedDict):
     error: NotRequired[str]
     """refused: the code; written by the service, never by the machine."""
     message: NotRequired[str]
+    template: NotRequired[str]
+    fields: NotRequired[dict[str, str | int | float]]
 
 
 # --------------------------------------------------------------------------- vendctl's own
@@ -884,6 +886,8 @@ class CheckStep(TypedDict):
     rows: NotRequired[int]
     """Rows of the table that were read; 0 for a small table, which is read at once."""
     message: NotRequired[str]
+    template: NotRequired[str]
+    fields: NotRequired[dict[str, str | int | float]]
     error: NotRequired[str]
 
 
@@ -900,6 +904,8 @@ class BackupStep(TypedDict):
     sha256: NotRequired[str]
     birth: NotRequired[int | None]
     message: NotRequired[str]
+    template: NotRequired[str]
+    fields: NotRequired[dict[str, str | int | float]]
     error: NotRequired[str]
 
 
@@ -919,4 +925,6 @@ class PruneStep(TypedDict):
     """Of this kind, so far."""
     gone: NotRequired[dict[str, int]]
     message: NotRequired[str]
+    template: NotRequired[str]
+    fields: NotRequired[dict[str, str | int | float]]
     error: NotRequired[str]

@@ -49,8 +49,12 @@ class Tails:
         """Raises Rejected beyond the bound, and what the first line raises."""
         if len(self._running) >= MAX_TAILS:
             await lines.aclose()
-            message = f"{MAX_TAILS} streams are read already: end one of them"
-            raise Rejected(HTTPStatus.SERVICE_UNAVAILABLE, "busy", message)
+            raise Rejected(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "busy",
+                "{count} streams are read already: end one of them",
+                count=MAX_TAILS,
+            )
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in a task
         self._running.add(task)

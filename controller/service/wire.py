@@ -10,19 +10,19 @@ from typing import Any
 from aiohttp import web
 from pydantic import ValidationError
 
+from controller.errors import Refused
 from controller.service.routes import Answer, Asked, Route, routes_at
 
 MAX_BODY = 64 * 1024
 """Bytes. The longest request that means anything has some 300."""
 
 
-class Rejected(Exception):
+class Rejected(Refused):
     """A request that the machine is not asked about."""
 
-    def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, status: HTTPStatus, code: str, template: str, /, **fields: object) -> None:
+        super().__init__(code, template, **fields)
         self.status = status
-        self.code = code
 
 
 # --------------------------------------------------------------------------- from a request
@@ -36,7 +36,10 @@ def route_of(request: web.BaseRequest) -> tuple[Route, dict[str, str]]:
     if found:
         allowed = ", ".join(sorted({route.method for route, _ in found}))
         raise Rejected(
-            HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", f"this path takes {allowed} only"
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this path takes {methods} only",
+            methods=allowed,
         )
     raise Rejected(HTTPStatus.NOT_FOUND, "no_such_path", "no such path: see docs/vendctl.md")
 
@@ -45,12 +48,17 @@ async def asked(request: web.BaseRequest, route: Route, fields: Mapping[str, str
     given = dict(request.query) if route.method == "GET" else await _body(request)
     if twice := given.keys() & fields.keys():
         raise Rejected(
-            HTTPStatus.BAD_REQUEST, "bad_field", f"{min(twice)} belongs in the path and only there"
+            HTTPStatus.BAD_REQUEST,
+            "bad_field",
+            "{field} belongs in the path and only there",
+            field=min(twice),
         )
     try:
         return route.asked.model_validate({**given, **fields})
     except ValidationError as bad:
-        raise Rejected(HTTPStatus.BAD_REQUEST, "bad_field", _sentence(bad)) from None
+        raise Rejected(
+            HTTPStatus.BAD_REQUEST, "bad_field", "{mistakes}", mistakes=_sentence(bad)
+        ) from None
 
 
 async def _body(request: web.BaseRequest) -> dict[str, Any]:
@@ -58,7 +66,8 @@ async def _body(request: web.BaseRequest) -> dict[str, Any]:
     too_large = Rejected(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too_large",
-        f"a request has {MAX_BODY} bytes at most",
+        "a request has {most} bytes at most",
+        most=MAX_BODY,
     )
     if (request.content_length or 0) > MAX_BODY:
         raise too_large
@@ -94,9 +103,18 @@ def answer(content: Answer) -> web.Response:
     return web.Response(body=line(content), content_type="application/json")
 
 
-def error(status: int, code: str, message: str) -> web.Response:
-    body = line({"error": code, "message": message})
-    return web.Response(status=status, body=body, content_type="application/json")
+def error(status: int, content: Answer) -> web.Response:
+    return web.Response(status=status, body=line(content), content_type="application/json")
+
+
+def refusal(refused: Refused) -> dict[str, Any]:
+    """The sentence twice: as it stands, and as vendctl says it in another language."""
+    return {
+        "error": refused.code,
+        "message": str(refused),
+        "template": refused.template,
+        "fields": refused.fields,
+    }
 
 
 def line(content: Answer) -> bytes:

@@ -104,7 +104,7 @@ async def test_a_request_reaches_the_machine_as_it_was_meant(
 @pytest.mark.parametrize(
     ("failure", "status", "code"),
     [
-        (Refused("cycle_open", "a cycle of A20 runs"), 409, "cycle_open"),
+        (Refused("cycle_open", "a cycle of {lane} runs", lane="A20"), 409, "cycle_open"),
         (Refused("unknown_channel", "there is no lane A20"), 404, "unknown_channel"),
         (JournalUnwritable("the disk is full"), 503, "journal_unwritable"),
         (BoardOffline("the cable is out"), 409, "board_offline"),
@@ -124,7 +124,11 @@ async def test_p12_what_the_machine_raises_is_an_answer_without_a_trace(
     machine.failure = failure
     found, answer = await get(socket_path, "/v1/lanes/A20")
     assert (found, answer["error"]) == (status, code)
-    assert answer.keys() == {"error", "message"}
+    if "template" in answer:
+        assert answer["template"].format(**answer["fields"]) == answer["message"]
+    else:
+        assert answer.keys() == {"error", "message"}
+        assert not isinstance(failure, Refused)
     assert "secret" not in answer["message"]
     assert "Traceback" not in answer["message"]
     machine.failure = None

@@ -187,7 +187,7 @@ async def test_a_refusal_between_cycles_is_the_last_line(
 ) -> None:
     async def refused_later(channel: str, cycles: int, who: str):
         yield {"event": "outcome", "outcome": "delivered"}
-        raise Refused("cabinet_stopped", "somebody stopped cabinet A")
+        raise Refused("cabinet_stopped", "somebody stopped cabinet {name}", name="A")
 
     machine.test_lane = refused_later  # type: ignore[method-assign]
     _status, body = await exchange(socket_path, TEST_VEND)
@@ -195,6 +195,8 @@ async def test_a_refusal_between_cycles_is_the_last_line(
         "event": "refused",
         "error": "cabinet_stopped",
         "message": "somebody stopped cabinet A",
+        "template": "somebody stopped cabinet {name}",
+        "fields": {"name": "A"},
     }
 
 

@@ -3,6 +3,7 @@
 The English sentences stand in the code (`controller/cli`). A sentence is what is passed to
 `say`, `say_count` and `later`; the summary of a `Line` and the note of a `Verb`; the heads of
 a table and the names of pairs, which `screen` says itself. argparse's own are listed here.
+From the rest of `controller` come the sentences with which the daemon refuses.
 Babel reads and writes the catalogues: `vendctl.po` is for translators, `vendctl.mo` beside it
 is what the program reads.
 """
@@ -22,7 +23,8 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 ROOT = Path(__file__).parents[2]
-CLI = ROOT / "controller" / "cli"
+DAEMON = ROOT / "controller"
+CLI = DAEMON / "cli"
 MANUAL = ROOT / "tests" / "tooling" / "manual.py"
 PO = CLI / "locale" / "zh_CN" / "LC_MESSAGES" / "vendctl.po"
 
@@ -71,7 +73,31 @@ def sentences() -> list[Sentence]:
             path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
         )
     ]
-    return found + [Sentence(text, "argparse", 0) for text in ARGPARSE]
+    return [*found, *refusals(), *(Sentence(text, "argparse", 0) for text in ARGPARSE)]
+
+
+TEMPLATE_AT = {"Refused": 1, "Rejected": 2, "ClockUnset": 0}
+"""Exception with which the daemon refuses -> which of its arguments is the sentence."""
+
+
+def refusals() -> list[Sentence]:
+    """The daemon's own sentences, which vendctl says in the technician's language."""
+    return [
+        Sentence(text, path.relative_to(ROOT).as_posix(), call.lineno)
+        for path, call in refusing()
+        for text in _literals(call.args[TEMPLATE_AT[called(call)] :][:1])
+    ]
+
+
+def refusing() -> list[tuple[Path, ast.Call]]:
+    """Every place of the daemon that refuses."""
+    return [
+        (path, node)
+        for path in sorted(DAEMON.rglob("*.py"))
+        if CLI not in path.parents
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and called(node) in TEMPLATE_AT
+    ]
 
 
 def sentences_in(source: str, file: str) -> list[Sentence]:
