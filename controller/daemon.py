@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from controller import __version__, config, logs, notify
+from controller import __version__, config, logs, notify, prose
 from controller.boards import PROTOCOLS, make_board
 from controller.boards.base import read_options
 from controller.boards.port import Port, PortFactory, real_port
@@ -492,9 +492,9 @@ class Daemon:
     def _refusals(self) -> str:
         """Topics whose oldest message the broker refuses, "" when it takes them all."""
         return "; ".join(
-            f"topic {topic} is refused (0x{code:02x}: "
-            + ("nobody subscribes to it" if code == NO_SUBSCRIBERS else "see the broker's ACL")
-            + ")"
+            (prose.TOPIC_UNHEARD if code == NO_SUBSCRIBERS else prose.TOPIC_REFUSED).format(
+                topic=topic, code=f"{code:02x}"
+            )
             for topic, code in self.uplink.stuck_topics().items()
         )
 

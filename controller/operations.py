@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from controller import __version__
+from controller import __version__, prose
 from controller.books import Books
 from controller.checkup import Checkup
 from controller.dispensing.dispenser import Dispenser
@@ -359,10 +359,10 @@ class Operations(Books):
         cabinet = self._dispenser.floor.cabinet_of(channel)
         status = self._dispenser.stations[cabinet.board].board.status()
         if running:
-            return f"a cycle runs: {running[0]}"
+            return prose.A_CYCLE_RUNS.format(job=running[0])
         if cabinet.drop_sensor and status.eye not in ("clear", "unverified"):
-            return f"the light eye is {status.eye}"
-        return self._view.cabinet(cabinet)["reason"] or "its turn"
+            return prose.EYE_IS.format(eye=status.eye)
+        return self._view.cabinet(cabinet)["reason"] or prose.ITS_TURN
 
     # ------------------------------------------------------------------ shapes
 

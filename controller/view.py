@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from controller import __version__
+from controller import __version__, prose
 from controller.dispensing.bell import Bell
 from controller.dispensing.dispenser import Dispenser
 from controller.dispensing.interfaces import Clock, Outbox
@@ -166,9 +166,9 @@ class View:
         elif trouble:
             state, reason = "out_of_service", trouble
         elif station.quarantine is not None:
-            state, reason = "out_of_service", f"board {cabinet.board} is quarantined"
+            state, reason = "out_of_service", prose.BOARD_QUARANTINED.format(board=cabinet.board)
         elif not good:
-            state, reason = "out_of_service", "no lane of it is in order"
+            state, reason = "out_of_service", prose.NO_GOOD_LANE
         elif self._dispenser.workers[cabinet.name].running is not None:
             state, reason = "running", ""
         else:

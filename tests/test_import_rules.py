@@ -1,7 +1,7 @@
 """Who may import whom: the rooms of the house, held by reading every file's imports.
 
-`model` and `errors` import nothing of ours and everybody may import them. The
-heart (`dispensing`) knows those two and itself, and no library that does I/O.
+`model`, `errors` and `prose` import nothing of ours and everybody may import them. The
+heart (`dispensing`) knows those three and itself, and no library that does I/O.
 `boards`, `uplink` and `journal` never import each other, nor the heart's workers:
 they meet only in `dispensing.interfaces`. The emulator shares the frames and
 captures of them with the drivers and nothing else. The composition root alone knows all.
@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("controller", "firmware_sim", "platform_sim", "benchmarks", "tests")
 
-VOCABULARY = ("controller.model", "controller.errors")
+VOCABULARY = ("controller.model", "controller.errors", "controller.prose")
 MEETING_PLACE = (*VOCABULARY, "controller.dispensing.interfaces")
 
 SETTINGS = tuple(
@@ -41,6 +41,7 @@ EVERYTHING = ("controller",)
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "controller.model": (),
     "controller.errors": (),
+    "controller.prose": (),
     "controller.clock": (),
     "controller.capture": VOCABULARY,
     "controller.certificate_dates": (),

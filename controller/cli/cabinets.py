@@ -10,6 +10,7 @@ from controller.cli import screen
 from controller.cli.client import path
 from controller.cli.exits import Exit
 from controller.cli.looks import board_to_accept, cabinet_now
+from controller.cli.meanings import meant
 from controller.cli.verbs import Line, Session, Verb, confirm
 from controller.cli.words import say
 
@@ -53,7 +54,7 @@ def run_accept(session: Session, args: argparse.Namespace) -> Exit:
         screen.as_json(done)
     else:
         board = done.get("board", {})
-        state = screen.clean(board.get("out_of_service") or say("in service"))
+        state = screen.clean(meant(board.get("out_of_service") or "") or say("in service"))
         screen.data(say("board {name}: {state}", name=screen.clean(args.name), state=state))
     return Exit.FINE
 
@@ -63,9 +64,9 @@ def _acted(session: Session, done: Mapping[str, Any]) -> Exit:
         screen.as_json(done)
         return Exit.FINE
     cabinet = done.get("cabinet", {})
-    reason = f" ({screen.clean(cabinet['reason'])})" if cabinet.get("reason") else ""
+    reason = f" ({screen.clean(meant(cabinet['reason']))})" if cabinet.get("reason") else ""
     name = screen.clean(done.get("name"))
-    state = f"{screen.clean(cabinet.get('state'))}{reason}"
+    state = f"{screen.clean(meant(cabinet.get('state')))}{reason}"
     for line in screen.wrapped(say("cabinet {name}: {state}", name=name, state=state), "", "  "):
         screen.data(line)
     if done.get("moving"):

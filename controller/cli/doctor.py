@@ -22,6 +22,7 @@ from controller.cli import (
 from controller.cli.checks_facts import Facts, gather
 from controller.cli.checks_words import MEANINGS, RANK, Finding, State
 from controller.cli.exits import Exit
+from controller.cli.meanings import meant
 from controller.cli.verbs import Line, Session, Verb
 from controller.cli.words import say
 
@@ -35,6 +36,10 @@ CHECKS = (
 
 LISTED = 10
 """Findings of one code that the page shows; the JSON has them all."""
+
+
+TOLD = frozenset({"why", "level", "kind"})
+"""Facts in the daemon's words; the others are names, paths and numbers."""
 
 
 def run(session: Session, args: argparse.Namespace) -> Exit:
@@ -83,7 +88,8 @@ def as_check(finding: Finding) -> dict[str, Any]:
 
 def in_words(finding: Finding) -> tuple[str, str]:
     meaning = MEANINGS[finding.code]
-    fields = {"subject": finding.subject, **finding.facts}
+    said = {name: meant(finding.facts[name]) for name in TOLD & finding.facts.keys()}
+    fields = {"subject": finding.subject, **finding.facts, **said}
     cause = say(meaning.cause, **fields)
     return cause, say(meaning.remedy, **fields) if meaning.remedy else ""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from controller.cli import journal_restore, screen
 from controller.cli.exits import Exit, Trouble
+from controller.cli.meanings import refusal
 from controller.cli.verbs import Line, Session, Verb, confirm
 from controller.cli.words import say
 
@@ -129,7 +130,8 @@ def _steps(session: Session, where: str) -> Iterator[Mapping[str, Any]]:
     """The steps of a stream to its end. Raises Trouble where it is cut off or refused."""
     for step in session.daemon.stream(where):
         if step.get("event") == "refused":
-            raise Trouble(Exit.REFUSED, str(step.get("error")), str(step.get("message")))
+            code = str(step.get("error"))
+            raise Trouble(Exit.REFUSED, code, refusal(code, step))
         yield step
         if step.get("event") in {"finished", "damaged"}:
             return

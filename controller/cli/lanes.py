@@ -10,6 +10,7 @@ from controller.cli import screen
 from controller.cli.client import path
 from controller.cli.exits import Exit
 from controller.cli.looks import cabinet_now, lane_now
+from controller.cli.meanings import meant
 from controller.cli.orders import cycle_lines
 from controller.cli.verbs import Line, Session, Verb, channel, confirm, whole
 from controller.cli.words import joined, later, say
@@ -72,7 +73,7 @@ def _read(session: Session, name: str) -> Exit:
 
 def page(lane: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[str]:
     counts = joined([f"{say(name)} {lane.get(name, '?')}" for name in COUNTS])
-    reason = f" ({lane['health_reason']})" if lane.get("health_reason") else ""
+    reason = f" ({meant(lane['health_reason'])})" if lane.get("health_reason") else ""
     lines = [
         screen.paint(say("lane {name}", name=screen.clean(lane.get("channel"))), "loud"),
         *screen.pairs(
@@ -95,7 +96,7 @@ def page(lane: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[
                     ),
                 ),
                 ("counts", counts),
-                ("health", f"{lane.get('health', '-')}{reason}"),
+                ("health", f"{meant(lane.get('health', '-'))}{reason}"),
                 ("failures", say("{count} in a row", count=lane.get("failures", "?"))),
                 (
                     "cycles",
@@ -175,8 +176,8 @@ def _row(lane: Mapping[str, Any]) -> tuple[object, ...]:
         lane.get("product_id"),
         stock,
         lane.get("free"),
-        lane.get("health"),
-        lane.get("health_reason"),
+        meant(lane.get("health", "-")),
+        meant(lane.get("health_reason") or ""),
     )
 
 

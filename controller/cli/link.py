@@ -8,8 +8,11 @@ from typing import Any
 
 from controller.cli import screen
 from controller.cli.exits import Exit
+from controller.cli.meanings import meant
 from controller.cli.verbs import Line, Session, Verb
-from controller.cli.words import say
+from controller.cli.words import joined, later, say
+
+TRIPS = (later("last"), later("mean"))
 
 
 def run(session: Session, _args: argparse.Namespace) -> Exit:
@@ -27,7 +30,9 @@ def run(session: Session, _args: argparse.Namespace) -> Exit:
 def page(port: Mapping[str, Any]) -> list[str]:
     state = say("up") if port.get("up") else say("DOWN")
     trip = port.get("round_trip_ms") or {}
-    times = ", ".join(f"{name} {value:.1f}" for name, value in trip.items() if _is_number(value))
+    times = joined(
+        [f"{say(name)} {trip[name]:.1f}" for name in TRIPS if _is_number(trip.get(name))]
+    )
     counters = port.get("counters") or {}
     name, since = screen.clean(port.get("board")), screen.at(port.get("since"))
     told = say("board {name}: {state} since {since}", name=name, state=state, since=since)
@@ -39,7 +44,7 @@ def page(port: Mapping[str, Any]) -> list[str]:
                 ("  port", port.get("port")),
                 ("  protocol", port.get("protocol")),
                 ("  round trip ms", times),
-                ("  problem", port.get("problem")),
+                ("  problem", meant(port.get("problem") or "")),
                 *((f"  {name}", value) for name, value in counters.items()),
             ]
         ),
@@ -48,7 +53,7 @@ def page(port: Mapping[str, Any]) -> list[str]:
         told = say(
             "restarted {when}: {cause}",
             when=screen.at(reset.get("at")),
-            cause=screen.clean(reset.get("cause")),
+            cause=screen.clean(meant(reset.get("cause"))),
         )
         lines += screen.wrapped(told, "  ", "    ")
     return [*lines, ""]

@@ -8,11 +8,14 @@ the daemon's own English, which names the place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from string import Formatter
 
 from controller.cli.words import LANGUAGE, known, later, say
 from controller.codes import CODES, REASONS
 from controller.model import Code, Reason
+from controller.prose import PROSE
 
 REFUSALS: Mapping[str, str] = {
     "bad_field": later("Something that was given does not fit"),
@@ -44,6 +47,41 @@ REFUSALS: Mapping[str, str] = {
     "unresolved": later("The lane has an unresolved cycle"),
 }
 """Code of the service -> what it means at the machine."""
+
+
+WORDS = frozenset(
+    {
+        # the machine's mode, a cabinet's state
+        *(later("ready"), later("dispensing"), later("degraded"), later("service")),
+        *(later("running"), later("stopped"), later("out_of_service")),
+        # a lane's health, and why it was suspended
+        *(later("ok"), later("suspended"), later("disabled"), later("unresolved")),
+        *(later("failures"), later("double_drop"), later("board")),
+        # why a cabinet stands, or a board
+        *(later("motor_may_turn"), later("board_swapped"), later("stock_unconfirmed")),
+        # light eye and door
+        *(later("clear"), later("blocked"), later("faulty"), later("absent")),
+        *(later("unverified"), later("watched"), later("open"), later("closed")),
+        later("unknown"),
+        # how the daemon stopped
+        *(later("clean"), later("crash"), later("power"), later("watchdog")),
+        # the steps of a cycle
+        *(later("frame_written"), later("acknowledged"), later("moving"), later("ended")),
+        *(later("not_written"), later("refused_before_motion"), later("collision")),
+        *(later("line_lost"), later("line_back"), later("conflicting"), later("restarted")),
+    }
+)
+"""What the daemon says of states in one word of its own."""
+
+GLOSSED = frozenset(
+    {
+        *(later("delivered"), later("not_delivered"), later("unknown")),
+        *(later("drop_sensor"), later("motor"), later("board_record"), later("technician")),
+        *(later("accepted"), later("rejected"), later("finished"), later("cancelled")),
+    }
+)
+"""Codes of the contract with the platform that are shown alone: they stand in each language, and
+what they mean beside them. (A reason and an order's code have a sentence of their own below.)"""
 
 
 def meaning_of_code(code: object) -> str:
@@ -85,6 +123,50 @@ def _said(template: object, fields: object) -> str:
     if not all(isinstance(value, str | int | float) for value in fields.values()):
         return ""
     try:
-        return say(template).format(**fields)
+        return say(template).format(**{name: _field(part) for name, part in fields.items()})
     except (LookupError, ValueError, TypeError, AttributeError):
         return ""
+
+
+def _field(part: object) -> object:
+    """A sentence inside a sentence; a code or a name stays what it is."""
+    return meant(part) if isinstance(part, str) and " " in part else part
+
+
+def glossed(code: object) -> str:
+    """A code as it stands, and in another language than its own with its meaning."""
+    text = str(code)
+    if LANGUAGE.get() == "en" or text not in GLOSSED:
+        return text
+    return say("{code} ({meaning})", code=text, meaning=say(text))
+
+
+def meant(value: object) -> str:
+    """A state's word, a reason or a sentence inside one of the daemon's answers, in this
+    language; anything else (a person's words, a board's text) as it stands."""
+    text = str(value)
+    if LANGUAGE.get() == "en":
+        return text
+    if text in WORDS:
+        return say(text)
+    if meaning := meaning_of_reason(text):
+        return meaning.rstrip("。")
+    for template, pattern in _PROSE:
+        if found := pattern.fullmatch(text):
+            return say(template).format(
+                **{name: meant(part) for name, part in found.groupdict().items()}
+            )
+    return text
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """What a template becomes, whatever its fields are."""
+    return re.compile(
+        "".join(
+            re.escape(words) + (f"(?P<{name}>.+)" if name else "")
+            for words, name, _form, _conversion in Formatter().parse(template)
+        )
+    )
+
+
+_PROSE = [(template, _pattern(template)) for template in PROSE]

@@ -10,7 +10,7 @@ from typing import Any
 from controller.cli import screen
 from controller.cli.client import path
 from controller.cli.exits import Exit
-from controller.cli.meanings import meaning_of_code, meaning_of_reason
+from controller.cli.meanings import glossed, meaning_of_code, meaning_of_reason, meant
 from controller.cli.orders_acted import run_cancel
 from controller.cli.verbs import Line, Session, Verb, whole
 from controller.cli.words import joined, say
@@ -99,7 +99,7 @@ def page(order: Mapping[str, Any]) -> list[str]:
         screen.paint(say("order {key}", key=screen.order_key(order)), "loud"),
         *screen.pairs(
             [
-                ("status", f"{order.get('status', '-')}{code}"),
+                ("status", f"{glossed(order.get('status', '-'))}{code}"),
                 ("trade", order.get("trade_id")),
                 ("units", f"{order.get('units', '?')}: {counts}"),
                 ("issued", screen.at(order.get("issued_at"))),
@@ -124,7 +124,7 @@ def unit_lines(unit: Mapping[str, Any]) -> list[str]:
     became = unit.get("outcome") or unit.get("state")
     why = [
         say("reason {code}", code=unit["reason"]) if unit.get("reason") else "",
-        say("evidence {code}", code=unit["evidence"]) if unit.get("evidence") else "",
+        say("evidence {code}", code=glossed(unit["evidence"])) if unit.get("evidence") else "",
     ]
     head = say(
         "unit {unit}  lane {lane}  product {product}",
@@ -133,7 +133,7 @@ def unit_lines(unit: Mapping[str, Any]) -> list[str]:
         product=unit.get("product_id", "-"),
     )
     lines = screen.wrapped(head, "", "  ")
-    lines += screen.wrapped("  ".join([str(became), *filter(None, why)]), "  ", "    ")
+    lines += screen.wrapped("  ".join([glossed(became), *filter(None, why)]), "  ", "    ")
     if unit.get("evidence") == "technician":
         when = screen.at(unit.get("resolved_at"))
         lines += screen.wrapped(
@@ -162,7 +162,7 @@ def cycle_lines(cycle: Mapping[str, Any]) -> list[str]:
     lines += screen.wrapped(became or say("still open"), "    ", "    ")
     for step in cycle.get("trace") or ():
         moment = screen.at_ms(step.get("at"))
-        text = f"{moment}  {step.get('event', '-')}"
+        text = f"{moment}  {meant(step.get('event', '-'))}"
         lines += screen.wrapped(text, "    ", "      ")
         if step.get("frame"):
             lines += screen.wrapped(screen.spaced(str(step["frame"])), "      ", "      ")

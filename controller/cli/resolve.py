@@ -10,6 +10,7 @@ from typing import Any
 from controller.cli import screen
 from controller.cli.client import path
 from controller.cli.exits import Exit, Trouble
+from controller.cli.meanings import glossed, meant
 from controller.cli.orders import order_name, unit_lines
 from controller.cli.orders_acted import one_delivery
 from controller.cli.verbs import Line, Session, Verb, confirm, whole
@@ -43,7 +44,7 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
         say(
             "unit {unit}: {outcome}, revision {revision}",
             unit=args.unit,
-            outcome=screen.clean(now.get("outcome")),
+            outcome=glossed(screen.clean(now.get("outcome"))),
             revision=screen.clean(now.get("revision")),
         )
     )
@@ -54,7 +55,7 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
             lane=screen.clean(lane.get("channel")),
             stock=lane.get("stock", "?"),
             uncertain=lane.get("uncertain", "?"),
-            health=screen.clean(lane.get("health")),
+            health=screen.clean(meant(lane.get("health"))),
         )
     )
     screen.words(say("Done. The platform gets the new result."))

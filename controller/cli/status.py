@@ -8,6 +8,7 @@ from typing import Any
 
 from controller.cli import screen, service_mode
 from controller.cli.exits import Exit
+from controller.cli.meanings import meant
 from controller.cli.verbs import Line, Session, Verb, confirm
 from controller.cli.words import joined, later, say, say_count
 
@@ -65,12 +66,12 @@ def troubles_of(status: Mapping[str, Any]) -> list[str]:
     mode_on = _part(status, "service_mode")
     found = [service_mode.sentence(mode_on)] if mode_on else []
     if not broker.get("connected"):
-        why = broker.get("problem") or say("no reason known")
+        why = meant(broker.get("problem") or "") or say("no reason known")
         found.append(
             say("broker: not connected ({why}); results wait here; see vendctl doctor", why=why)
         )
     elif broker.get("problem"):
-        found.append(say("broker: {why}; its messages wait here", why=broker["problem"]))
+        found.append(say("broker: {why}; its messages wait here", why=_each(broker["problem"])))
     if not clock.get("believed"):
         found.append(say("clock: not believed, no new order is taken; look at timedatectl"))
         wall, newest = clock.get("wall"), clock.get("newest")
@@ -96,7 +97,7 @@ def troubles_of(status: Mapping[str, Any]) -> list[str]:
     found += _troubles_of_lanes(_part(status, "lanes_down"), _part(status, "unknown"))
     mode = status.get("mode")
     if mode not in GOOD_MODES and not found:
-        found.append(say("mode: {mode}; see vendctl doctor", mode=mode))
+        found.append(say("mode: {mode}; see vendctl doctor", mode=meant(mode)))
     return found
 
 
@@ -106,14 +107,14 @@ def _trouble_of_cabinet(name: str, cabinet: Mapping[str, Any]) -> str:
         return say(
             STOPPED.get(why, STOPPED_BY_A_PERSON),
             name=name,
-            why=why or say("no reason known"),
+            why=meant(why) or say("no reason known"),
         )
     # Its board does not serve it: the board's own line says what to do.
     return say(
         "cabinet {name}: {state} ({why})",
         name=name,
-        state=state,
-        why=why or say("no reason known"),
+        state=meant(state),
+        why=meant(why) or say("no reason known"),
     )
 
 
@@ -124,7 +125,7 @@ def _troubles_of_lanes(down: Mapping[str, Any], unknown: Mapping[str, Any]) -> l
     for channel, lane in down.items():
         sentence = LANE_REMEDIES.get(str(lane.get("health")))
         if sentence is not None and channel not in told:
-            why = lane.get("reason") or say("no reason known")
+            why = meant(lane.get("reason") or "") or say("no reason known")
             found.append(say(sentence, channel=channel, why=why))
     if len(found) <= LANES_TOLD:
         return found
@@ -133,7 +134,7 @@ def _troubles_of_lanes(down: Mapping[str, Any], unknown: Mapping[str, Any]) -> l
 
 
 def _may_have_dropped(item: Mapping[str, Any]) -> str:
-    fields = {"channel": item.get("channel", "?"), "reason": item.get("reason") or "?"}
+    fields = {"channel": item.get("channel", "?"), "reason": meant(item.get("reason") or "?")}
     if item.get("order_id") is None:
         return say(
             "lane {channel}: a test may have dropped an item ({reason}); count what is there: "
@@ -149,6 +150,11 @@ def _may_have_dropped(item: Mapping[str, Any]) -> str:
     )
 
 
+def _each(problem: str) -> str:
+    """The broker refuses several topics, each for its own reason."""
+    return "; ".join(map(meant, problem.split("; ")))
+
+
 def _troubles_of_board(name: str, board: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     if not board.get("up"):
@@ -160,7 +166,7 @@ def _troubles_of_board(name: str, board: Mapping[str, Any]) -> list[str]:
             say(
                 "board {name}: {why}; when it is right: vendctl board accept {name}",
                 name=name,
-                why=board["out_of_service"],
+                why=meant(board["out_of_service"]),
             )
         )
     if board.get("door") == "open":
@@ -170,7 +176,7 @@ def _troubles_of_board(name: str, board: Mapping[str, Any]) -> list[str]:
             say(
                 "board {name}: light eye {eye}; look at it, then: vendctl eye CABINET",
                 name=name,
-                eye=board["eye"],
+                eye=meant(board["eye"]),
             )
         )
     if isinstance(board.get("quarantined_until_s"), int | float):
@@ -254,7 +260,7 @@ def _facts(status: Mapping[str, Any]) -> list[tuple[str, object]]:
             "mode",
             say(
                 "{mode}, daemon up since {since}",
-                mode=status.get("mode", "-"),
+                mode=meant(status.get("mode", "-")),
                 since=screen.at(status.get("since")),
             ),
         ),
@@ -274,7 +280,7 @@ def _facts(status: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("outbox", outbox),
         ("clock", _belief(clock)),
         ("journal", _journal(journal)),
-        ("last stop", status.get("last_stop")),
+        ("last stop", meant(status.get("last_stop"))),
     ]
 
 
@@ -304,15 +310,17 @@ def _journal(journal: Mapping[str, Any]) -> str:
 
 def _board(name: str, board: Mapping[str, Any]) -> tuple[object, ...]:
     link = say("up") if board.get("up") else say("DOWN")
-    note = board.get("out_of_service") or board.get("text")
-    return name, board.get("protocol"), link, board.get("eye"), board.get("door"), note
+    note = meant(board["out_of_service"]) if board.get("out_of_service") else board.get("text")
+    eye, door = meant(board.get("eye")), meant(board.get("door"))
+    return name, board.get("protocol"), link, eye, door, note
 
 
 def _cabinet(name: str, cabinet: Mapping[str, Any]) -> tuple[object, ...]:
     sound = say(
         "{count} of {all}", count=cabinet.get("lanes_ok", "?"), all=cabinet.get("lanes", "?")
     )
-    return name, cabinet.get("state"), cabinet.get("eye"), sound, cabinet.get("reason")
+    state, eye = meant(cabinet.get("state")), meant(cabinet.get("eye"))
+    return name, state, eye, sound, meant(cabinet.get("reason") or "")
 
 
 def _part(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -11,11 +11,11 @@ from controller.cli import eye_plot, screen, vend_round
 from controller.cli.client import path
 from controller.cli.exits import Exit, Trouble
 from controller.cli.looks import lane_now
-from controller.cli.meanings import refusal
+from controller.cli.meanings import glossed, meant, refusal
 from controller.cli.stopping import Stop, stoppable
 from controller.cli.verbs import Line, Session, Verb, channel, confirm, whole
 from controller.cli.verdict_words import seconds, verdict_words
-from controller.cli.words import say, say_count
+from controller.cli.words import joined, say, say_count
 
 MAX_CYCLES = 20
 """The service's own bound."""
@@ -116,7 +116,7 @@ def follow(session: Session, lane: str, cycles: int, stop: Stop) -> Followed:
 def progress(step: Mapping[str, Any]) -> str:
     """A step as a line for people; empty for one that says nothing to them."""
     count = f"{step.get('cycle', '?')}/{step.get('of', '?')}"
-    note = screen.clean(step.get("note"))
+    note = screen.clean(meant(step.get("note")))
     frame = f"  [{screen.spaced(screen.clean(step['frame']))}]" if step.get("frame") else ""
     sentences = {
         "waiting": say("{count} waits: {note}", count=count, note=note),
@@ -129,7 +129,7 @@ def progress(step: Mapping[str, Any]) -> str:
 
 def _became(step: Mapping[str, Any]) -> str:
     parts = (step.get("outcome"), step.get("reason"), step.get("evidence"))
-    return ", ".join(screen.clean(part) for part in parts if part)
+    return joined([screen.clean(glossed(part)) for part in parts if part])
 
 
 def _show_eye(step: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
+from controller import prose
 from controller.dispensing.bell import Bell
 from controller.dispensing.cycle import CycleLife, CycleState
 from controller.dispensing.eye import EyeTrace, watched
@@ -306,9 +307,8 @@ class CabinetWorker:
             await floor.finish(job, self._refusal)
             return Step.DONE
         if life.state is CycleState.COLLIDED:
-            remedy = "cycle ids collide: run `vendctl board accept` after a look at the board"
             await self._tell("cycle_id_collision", {"cycle_id": opened.cycle_id})
-            await self._station.put_out_of_service(remedy)
+            await self._station.put_out_of_service(prose.CYCLE_IDS_COLLIDE)
         return Step.LOOK_AGAIN
 
     async def _withdraw(self, opened: OpenCycle, *, written: bool) -> None:

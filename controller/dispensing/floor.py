@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from controller import prose
 from controller.dispensing.bell import Bell
 from controller.dispensing.interfaces import Clock, HeartJournal, LaneState, ServiceMode
 from controller.dispensing.job import Job, OrderRun, TestVend
@@ -111,16 +112,16 @@ class Floor:
         """Why the cabinet's board takes no new orders, "" when it does or soon may."""
         station = self.stations[cabinet.board]
         if station.out_of_service:
-            return f"board {cabinet.board}: {station.out_of_service}"
+            return prose.BOARD_TROUBLE.format(board=cabinet.board, why=station.out_of_service)
         if station.absent_for() >= BOARD_GRACE_S:
-            return f"board {cabinet.board} does not answer"
+            return prose.BOARD_SILENT.format(board=cabinet.board)
         return ""
 
     def cabinet_trouble(self, cabinet: Cabinet) -> str:
         stopped = self.stopped.get(cabinet.name)
         if stopped is None:
             return self.board_trouble(cabinet)
-        return f"stopped: {stopped}" if stopped else "stopped"
+        return prose.STOPPED_FOR.format(why=stopped) if stopped else "stopped"
 
     def shop(self) -> Shop:
         closed = {

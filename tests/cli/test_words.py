@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
+from typing import get_args, get_type_hints
 
 import pytest
 from babel.messages.catalog import Catalog
@@ -15,10 +16,22 @@ from babel.messages.mofile import read_mo
 
 from controller.cli.exits import Exit
 from controller.cli.main import main
-from controller.cli.meanings import REFUSALS, meaning_of_code, meaning_of_reason, refusal
+from controller.cli.meanings import (
+    REFUSALS,
+    glossed,
+    meaning_of_code,
+    meaning_of_reason,
+    meant,
+    refusal,
+)
 from controller.cli.words import LANGUAGE, say, say_count, speak
 from controller.codes import CODES, REASONS
+from controller.dispensing.follow import event_name
+from controller.dispensing.interfaces import CycleEvent
 from controller.errors import Refused
+from controller.model import Evidence, LaneHealth, OrderStatus, Outcome
+from controller.prose import PROSE
+from controller.service import shapes
 from tests.tooling.messages import (
     CLI,
     PO,
@@ -285,6 +298,30 @@ def test_a_refusal_is_said_by_its_template_and_its_fields(chinese: None) -> None
             assert str(refused) in refusal(refused.code, {**told, "fields": odd})
     LANGUAGE.set("en")
     assert refusal(refused.code, told) == "board main has an open cycle already"
+
+
+def test_states_reasons_and_prose_of_the_daemon_are_said_in_chinese(chinese: None) -> None:
+    """Each word that its answers can hold, and each sentence inside them, with its parts."""
+    said = [
+        *get_args(get_type_hints(shapes.Status)["mode"]),
+        *get_args(get_type_hints(shapes.CabinetView)["state"]),
+        *(health.value for health in LaneHealth),
+        *(event_name(kind()) for kind in CycleEvent.__subclasses__()),
+        *("clear", "blocked", "faulty", "absent", "unverified", "watched", "closed"),
+        *("crash", "clean", "power", "watchdog", "failures", "double_drop", "jammed"),
+        *(template.replace("{", "").replace("}", "") for template in PROSE),
+    ]
+    assert [word for word in said if not re.search("[\u4e00-\u9fff]", meant(word))] == []
+    for code in (*Outcome, *Evidence, *OrderStatus):
+        told = glossed(code.value)
+        assert told.startswith(code.value)
+        assert code is Evidence.NONE or re.search("[\u4e00-\u9fff]", told)
+    assert meant("stopped: board main: the light eye is blocked") == (
+        "已停用：驱动板 main：光眼被遮挡"
+    )
+    assert meant("bent spiral") == "bent spiral"
+    LANGUAGE.set("en")
+    assert (meant("out_of_service"), glossed("delivered")) == ("out_of_service", "delivered")
 
 
 def test_each_sentence_of_a_refusal_is_found_for_the_catalogue() -> None:

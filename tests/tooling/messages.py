@@ -3,7 +3,7 @@
 The English sentences stand in the code (`controller/cli`). A sentence is what is passed to
 `say`, `say_count` and `later`; the summary of a `Line` and the note of a `Verb`; the heads of
 a table and the names of pairs, which `screen` says itself. argparse's own are listed here.
-From the rest of `controller` come the sentences with which the daemon refuses.
+From the rest of `controller` come the sentences with which the daemon refuses, and `prose`.
 Babel reads and writes the catalogues: `vendctl.po` is for translators, `vendctl.mo` beside it
 is what the program reads.
 """
@@ -21,6 +21,8 @@ from pathlib import Path
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
+
+from controller.prose import PROSE
 
 ROOT = Path(__file__).parents[2]
 DAEMON = ROOT / "controller"
@@ -73,7 +75,12 @@ def sentences() -> list[Sentence]:
             path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
         )
     ]
-    return [*found, *refusals(), *(Sentence(text, "argparse", 0) for text in ARGPARSE)]
+    return [
+        *found,
+        *refusals(),
+        *(Sentence(text, "controller/prose.py", 0) for text in PROSE),
+        *(Sentence(text, "argparse", 0) for text in ARGPARSE),
+    ]
 
 
 TEMPLATE_AT = {"Refused": 1, "Rejected": 2, "ClockUnset": 0}

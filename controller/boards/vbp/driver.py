@@ -22,6 +22,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller import prose
 from controller.boards.base import (
     BAUDRATES,
     RECENT_LOSSES,
@@ -125,7 +126,7 @@ class VbpBoard:
         self.counters = LinkCounters()
         self._clock = clock
         self._session: Session | None = None
-        self._why_down = "the port was not opened yet"
+        self._why_down = prose.PORT_NOT_OPENED
         self._capabilities = DEFAULT_CAPABILITIES
         self._last_boot: int | None = None
         self._last_uptime_ms = 0

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from controller import prose
 from controller.boards.base import LinkCounters
 from controller.boards.port import Line, Port
 from controller.boards.vbp.frames import (
@@ -140,7 +141,7 @@ class VbpLink:
                 if exchange.sends >= MAX_SENDS:
                     self._counters.unanswered += 1
                     name = type(exchange.request).__name__
-                    self.end(f"no answer to {MAX_SENDS} sends of {name}; is the board powered?")
+                    self.end(prose.NO_ANSWER.format(sends=MAX_SENDS, request=name))
                 else:
                     self._counters.resends += 1
                     self.send(exchange)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from controller import prose
 from controller.boards.vbp.frames import (
     Capability,
     Door,
@@ -28,8 +29,6 @@ UPTIME_HALF = 1 << 31
 
 FRAME_LIFE_S = 3.0
 """Rule 3: a drive frame found later than this in some buffer is refused by the board."""
-
-RESTARTED = "the board restarted"
 
 
 def is_past(uptime_ms: int, mark_ms: int) -> bool:
@@ -94,7 +93,7 @@ class Session:
         """STATUS; the uptime in ms. An uptime that went back is a restart: the link ends."""
         answer = await self._ask_status()
         if not is_past(answer.uptime_ms, self.uptime_ms):
-            self.link.end(f"{RESTARTED}: its uptime went back")
+            self.link.end(prose.UPTIME_WENT_BACK)
             raise BoardRefused(self.link.down_because)
         self.uptime_ms = answer.uptime_ms
         self.uptime_at = self.clock.monotonic()
@@ -130,7 +129,7 @@ class Session:
     def judge(self, refused: NotServed) -> None:
         """*Not now* to a question that is always served: the board waits for a HELLO."""
         if refused.code == ErrorCode.NOT_NOW:
-            self.link.end(f"{RESTARTED}: it waits for a HELLO")
+            self.link.end(prose.WAITS_FOR_HELLO)
 
 
 async def say_hello(link: VbpLink, clock: Clock) -> Session:

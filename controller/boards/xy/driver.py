@@ -21,6 +21,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
+from controller import prose
 from controller.boards.base import RECENT_LOSSES, LinkCounters
 from controller.boards.port import Port, reopen_for_ever
 from controller.boards.xy import frames
@@ -64,7 +65,6 @@ from controller.model import Reason
 
 log = logging.getLogger("vending.boards")
 
-NO_POLL = "no POLL from the board yet; is it powered, are cable and baud rate right?"
 SILENCE_S = 3.0
 SILENCE_POLLS = 5
 """The protocol's page: lost after max(3 s, 5 poll intervals) without any valid frame."""
@@ -105,7 +105,7 @@ class XyBoard:
         self._line: SlaveLine | None = None
         self._link = Link.DOWN
         self._told_up = False
-        self._why = NO_POLL
+        self._why = prose.NO_POLL
         self._last_heard = 0.0
         self._syncing_since = 0.0
         self._sync_heard = 0.0
@@ -293,7 +293,7 @@ class XyBoard:
         heard_before = self.counters.frames_in
         try:
             await line.open(self.port)
-            self._why = NO_POLL
+            self._why = prose.NO_POLL
             self._last_heard = self._clock.monotonic()
             # A mistake of ours in a helper ends the driver with its name on it, never silently.
             async with asyncio.TaskGroup() as helpers:
@@ -371,7 +371,7 @@ class XyBoard:
     def _restarted(self, raw: bytes) -> None:
         """A 31: the board began anew, and a cycle that it ran is over without a word."""
         self.counters.resets += 1
-        self._go_down("the board restarted and synchronises")
+        self._go_down(prose.SYNCHRONISES)
         line, cycle = self._line, self._cycle
         if line is not None:
             line.drop_all()
@@ -432,7 +432,7 @@ class XyBoard:
             now = self._clock.monotonic()
             silent = now - self._last_heard
             if self._link is not Link.DOWN and silent >= lost_after:
-                self._go_down(f"nothing heard for {lost_after:g} s; is the board powered?")
+                self._go_down(prose.NOTHING_HEARD.format(seconds=f"{lost_after:g}"))
             if self._link is Link.DOWN and silent >= lost_after + REOPEN_SILENT_S:
                 self._gone.set()
                 return
