@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import serial
 import serial_asyncio
 
+from controller import prose
 from controller.dispensing.interfaces import Clock
 from controller.errors import BoardError, BoardOffline, ConfigError, JournalError
 
@@ -276,7 +277,7 @@ class _Channel(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         transport = self._transport
         if self._over or transport is None or transport.is_closing():
-            raise BoardOffline(f"{self._spec}: the line is gone")
+            raise BoardOffline(prose.LINE_GONE.format(port=self._spec))
         sent = 0
         if self._device is not None and transport.get_write_buffer_size() == 0:
             # Straight to the device: pyserial-asyncio would wait for the loop's next round.
@@ -338,17 +339,17 @@ class _TcpChannel(_Channel, asyncio.BufferedProtocol):
 
 
 REMEDIES = {
-    errno.ENOENT: "is the cable in? `ls -l /dev/serial/by-path` shows what is there",
-    errno.ENODEV: "is the adapter still plugged in?",
-    errno.ENXIO: "is the adapter still plugged in?",
-    errno.EIO: "the other end is gone; is the adapter still plugged in?",
-    errno.EACCES: "add the daemon's user to group dialout (usermod -aG dialout USER) and restart",
-    errno.EPERM: "add the daemon's user to group dialout (usermod -aG dialout USER) and restart",
-    errno.EBUSY: "another process owns it; `fuser -v DEVICE` names it, end that one",
-    errno.EAGAIN: "another process owns it; `fuser -v DEVICE` names it, end that one",
-    errno.ECONNREFUSED: "the serial server is there and does not listen; check its port number",
-    errno.EHOSTUNREACH: "check address and cable of the serial server",
-    errno.ETIMEDOUT: "check address and cable of the serial server",
+    errno.ENOENT: prose.CABLE_OUT,
+    errno.ENODEV: prose.ADAPTER_OUT,
+    errno.ENXIO: prose.ADAPTER_OUT,
+    errno.EIO: prose.OTHER_END_GONE,
+    errno.EACCES: prose.NOT_PERMITTED,
+    errno.EPERM: prose.NOT_PERMITTED,
+    errno.EBUSY: prose.PORT_BUSY,
+    errno.EAGAIN: prose.PORT_BUSY,
+    errno.ECONNREFUSED: prose.NOBODY_LISTENS,
+    errno.EHOSTUNREACH: prose.SERVER_AWAY,
+    errno.ETIMEDOUT: prose.SERVER_AWAY,
 }
 
 
@@ -358,5 +359,4 @@ def explain(spec: str, error: Exception) -> str:
     if number is None and isinstance(error, TimeoutError):
         number = errno.ETIMEDOUT
     cause = os.strerror(number) if number is not None else str(error)[:200] or "no answer"
-    remedy = REMEDIES.get(number, "") if number is not None else ""
-    return f"{spec}: {cause}" + (f"; {remedy}" if remedy else "")
+    return REMEDIES.get(number or 0, "{port}: {cause}").format(port=spec, cause=cause)

@@ -156,7 +156,7 @@ def cycle_lines(cycle: Mapping[str, Any]) -> list[str]:
         when=screen.at(cycle.get("opened_at")),
     )
     became = " ".join(
-        str(cycle[name]) for name in ("outcome", "reason", "evidence") if cycle.get(name)
+        glossed(cycle[name]) for name in ("outcome", "reason", "evidence") if cycle.get(name)
     )
     lines = screen.wrapped(head, "  ", "    ")
     lines += screen.wrapped(became or say("still open"), "    ", "    ")

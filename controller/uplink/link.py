@@ -29,6 +29,7 @@ from paho.mqtt.properties import Properties, VariableByteIntegers
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from controller import prose
 from controller.uplink.intake import LARGEST_PAYLOAD
 from controller.uplink.logs import cut, trouble
 
@@ -51,7 +52,6 @@ NO_SUBSCRIBERS = 0x10
 UNSPECIFIED = 0x80
 """What paho says of a line that ended without a DISCONNECT."""
 
-LINE_CLOSED = "the line was cut, or the broker closed it (does another use our client id?)"
 
 P = ParamSpec("P")
 
@@ -390,7 +390,7 @@ class Link:
             client.disconnect()
             return
         if reason.is_failure:
-            self.why_ended = f"the broker refused: {reason}"
+            self.why_ended = prose.BROKER_REFUSED.format(why=reason)
             return
         self.session_present = flags.session_present
         self._tell(self._connected)
@@ -398,16 +398,16 @@ class Link:
     def _on_connect_fail(self, client: mqtt.Client, _u: Any) -> None:
         settings = self._settings
         broker = f"{settings.host}:{settings.port}"
-        self.why_ended = f"no connection to {broker}: {self._client.failure}"
+        self.why_ended = prose.NO_CONNECTION.format(broker=broker, why=self._client.failure)
         client.disconnect()  # paho would wait and try itself; the session does that, with jitter
 
     def _on_disconnect(
         self, _c: mqtt.Client, _u: Any, flags: mqtt.DisconnectFlags, reason: ReasonCode, _p: Any
     ) -> None:
         if flags.is_disconnect_packet_from_server:
-            why = f"the broker ended it: {reason}"
+            why = prose.BROKER_ENDED_IT.format(why=reason)
         elif reason.value == UNSPECIFIED:
-            why = LINE_CLOSED
+            why = prose.LINE_CLOSED
         else:
             why = str(reason)
         self.why_ended = self.why_ended or cut(why)

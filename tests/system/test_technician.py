@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -31,6 +32,16 @@ def begin_test_vend(site: Site, channel: str) -> subprocess.Popen[str]:
     )
 
 
+def no_english(site: Site, *lines: str) -> None:
+    """Chinese pages hold names, codes, paths and commands, and no two English words in a row."""
+    for line in lines:
+        done = site.daemon.run_ctl("--lang", "zh", *line.split())
+        shown = re.sub(r"`[^`]*`|sudo .*|vendctl .*", "", done.stdout + done.stderr)
+        assert re.search("[\u4e00-\u9fff]", shown), line
+        assert re.findall(r"[a-z]{2,} [a-z]{2,}.*", shown) == [], line
+        assert re.findall(r"\b(?:ready|blocked|clean|ok|out_of_service)\b", shown) == [], line
+
+
 def test_p6_a_test_vend_that_was_interrupted_while_it_waited_never_moves_the_motor(
     make_site: SiteMaker,
 ) -> None:
@@ -39,6 +50,7 @@ def test_p6_a_test_vend_that_was_interrupted_while_it_waited_never_moves_the_mot
     site.emulator.fault("main", "eye_stuck_blocked")
     vend = begin_test_vend(site, "A2")
     wait_for(lambda: "eye_blocked" in site.daemon.output(), "the test vend waits for the eye")
+    no_english(site, "status", "lanes", "doctor", "test A1 --yes", "stock set A1 99 --yes")
     vend.send_signal(signal.SIGINT)
     _out, err = vend.communicate(timeout=10)
     assert vend.returncode == 130
