@@ -224,8 +224,7 @@ class Bridge:
         while True:
             message, machine_no, leaf = await desk.get()
             await self._book_one(machine_no, leaf, message.payload)
-            if not message.line.booked(message):
-                self.counters["stale"] += 1
+            message.line.booked(message)
 
     async def _book_one(self, machine_no: str, leaf: str, payload: bytes) -> None:
         """Returns when it is in the books, or when that is hopeless."""

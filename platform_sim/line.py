@@ -130,19 +130,14 @@ class Line:
         info = self._client.publish(topic, payload, qos=1, properties=properties)
         return (await self._word(info.rc, info.mid))[0]
 
-    def booked(self, message: Arrived) -> bool:
-        """It is written down: acknowledge it, after those that came before it.
-
-        False where this is not the line that brought it, or it has ended.
-        """
+    def booked(self, message: Arrived) -> None:
+        """It is written down: acknowledge it, after those that came before it. Nothing happens
+        where the line has ended."""
         message.booked = True
-        if message.line is not self or self.ended.done():
-            return False
         while self._unacknowledged and self._unacknowledged[0].booked:
             first = self._unacknowledged.popleft()
             self._client.ack(first.mid, first.qos)
             self._room.release()
-        return True
 
     def disconnect(self) -> None:
         """Say goodbye; the broker keeps the session."""

@@ -87,6 +87,10 @@ class Outbox:
     """Between the moment that a look is true of and its answer, as with a real database."""
     broken: Exception | None = None
 
+    writing: int = 0
+    most_writing: int = 0
+    writing_s: float = 0.0
+
     def put(
         self, machine_no: str, payload: bytes, leaf: str = "dispense", until: float | None = None
     ) -> int:
@@ -104,6 +108,10 @@ class Outbox:
     async def sent(self, command_id: int) -> None:
         if self.broken is not None:
             raise self.broken
+        self.writing += 1
+        self.most_writing = max(self.most_writing, self.writing)
+        await asyncio.sleep(self.writing_s)
+        self.writing -= 1
         self.waiting = [command for command in self.waiting if command.id != command_id]
         self.gone.append(command_id)
         self.woken.set()
