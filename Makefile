@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.cache/broker/bin:$(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup broker test check demo drill bench sim soak fuzz powercut torture messages generated constraints clean
+.PHONY: help setup broker test check demo drill bench sim soak fleet fuzz powercut torture messages generated constraints clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -39,6 +39,9 @@ sim: setup ## play simulated machines until a promise breaks; ARGS="--first 1000
 
 soak: setup broker ## sell for a simulated day, and minutes for real: nothing grows; ARGS="--hours 24"
 	.venv/bin/python -m tests.soak.play $(ARGS)
+
+fleet: setup broker ## 500 machines sell against one broker, which is restarted; ARGS="--machines 100"
+	.venv/bin/python -m tests.fleet.play $(ARGS)
 
 fuzz: setup ## let atheris try inputs for five minutes; ARGS="--seconds 60 --target vbp-frames"
 	@tests/tooling/fuzzer.sh

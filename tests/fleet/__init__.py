@@ -1,0 +1,1 @@
+"""Hundreds of machines against one real broker: `make fleet`, docs/fleet.md."""
