@@ -4,6 +4,7 @@ works under it. Certificates of an authority of our own, a real mosquitto."""
 from __future__ import annotations
 
 import queue
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,23 +55,36 @@ class FleetBroker(Broker):
 class Party:
     """Somebody with a certificate: subscribes to all that it wishes, keeps what comes."""
 
-    def __init__(self, broker: Broker, authority: Authority, name: str, client_id: str) -> None:
+    def __init__(
+        self, broker: Broker, authority: Authority, name: str, client_id: str = "", will: str = ""
+    ) -> None:
         self.heard: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.ended = threading.Event()
         self._ready = threading.Event()
         self._said: queue.Queue[int] = queue.Queue()
         self.client = client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id, protocol=mqtt.MQTTv5, reconnect_on_failure=False
+            CallbackAPIVersion.VERSION2,
+            client_id or name,
+            protocol=mqtt.MQTTv5,
+            reconnect_on_failure=False,
         )
+        if will:
+            client.will_set(f"vending/v1/{will}", b"{}", qos=1, retain=True)
         client.tls_set(
             str(authority.certificate),
             str(authority.directory / f"{name}.pem"),
             str(authority.directory / f"{name}.key"),
         )
-        client.on_connect = lambda *_: client.subscribe("#", qos=1)
+
+        def on_connect(*_: Any) -> None:
+            client.subscribe("#", qos=1)
+
+        client.on_connect = on_connect
         client.on_subscribe = lambda *_: self._ready.set()
         client.on_disconnect = lambda *_: self.ended.set()
-        client.on_message = lambda _c, _u, message: self.heard.put((message.topic, message.payload))
+        client.on_message = lambda _c, _u, message: self.heard.put(
+            (message.topic, bytes(message.payload))
+        )
         client.on_publish = lambda _c, _u, _mid, reason, _p: self._said.put(reason.value)
         client.connect("127.0.0.1", broker.port)
         client.loop_start()
@@ -83,6 +97,13 @@ class Party:
 
     def hears(self) -> str:
         return self.heard.get(timeout=LONGEST_WAIT_S)[0].removeprefix("vending/v1/")
+
+    def cut(self) -> None:
+        """The line ends without a word, and the broker speaks its will."""
+        line = self.client.socket()
+        assert line is not None
+        line.shutdown(socket.SHUT_RDWR)
+        assert self.ended.wait(LONGEST_WAIT_S)
 
     def close(self) -> None:
         self.client.disconnect()
@@ -110,8 +131,8 @@ def broker(short_dir: Path, authority: Authority) -> Iterator[Broker]:
 def party(broker: Broker, authority: Authority) -> Iterator[Callable[..., Party]]:
     made: list[Party] = []
 
-    def join(name: str, client_id: str = "") -> Party:
-        made.append(Party(broker, authority, name, client_id or name))
+    def join(name: str, **more: str) -> Party:
+        made.append(Party(broker, authority, name, **more))
         return made[-1]
 
     yield join
@@ -165,6 +186,16 @@ def test_without_a_certificate_nobody_comes_in(broker: Broker, authority: Author
         assert ended.get(timeout=LONGEST_WAIT_S) == "refused"
     finally:
         client.loop_stop()
+
+
+def test_a_last_will_in_another_name_is_not_spoken(party: Callable[..., Party]) -> None:
+    """It would take the place of what the other one reads at its start."""
+    machine, backend = party(MACHINE_NO), party("backend")
+    for about in (MACHINE_NO, OTHER_NO):
+        party(OTHER_NO, will=f"{about}/state").cut()
+    assert backend.hears() == f"{OTHER_NO}/state", "the second will, about itself"
+    assert backend.heard.empty()
+    assert machine.heard.empty()
 
 
 class Backend(Platform):
