@@ -13,7 +13,7 @@ from tests.fleet.merchant import Sale
 from tests.fleet.play import Fleet, told
 
 MACHINES = 10
-SELL_S, RATE, OUTAGE_S = 3.0, 8.0, 1.0
+SELL_S, RATE, OUTAGE_S = 2.0, 10.0, 0.5
 
 
 @pytest.mark.slow
@@ -26,10 +26,10 @@ def test_a_small_fleet_loses_nothing_and_doubles_nothing(short_dir: Path) -> Non
     finally:
         fleet.close()
     assert report.breaches == [], told(report)
-    assert report.outcomes["delivered"] == report.units > SELL_S, told(report)
+    assert report.outcomes["delivered"] > SELL_S, told(report)
+    assert set(report.rejected) <= {"shutting_down"}, told(report)
     assert len(report.back) == MACHINES
-    assert report.killed, report.stopped
-    assert report.cut
+    assert min(report.killed, report.stopped, report.cut) > 0
 
 
 def a_sale() -> Sale:
@@ -85,5 +85,7 @@ def test_a_board_that_did_something_else_is_told(word: str, changes: dict[str, A
 
 
 def test_a_herd_is_told() -> None:
-    assert verdict.herd([0.1, 0.5, 1.0])
-    assert verdict.herd([0.1, 0.5, 1.2]) == []
+    assert verdict.herd([1.0, 1.05, 1.1])
+    assert verdict.herd([1.0, 1.05, 1.2]) == []
+    assert verdict.herd([1.0 + each / 1000 for each in range(500)])
+    assert verdict.herd([1.0 + each / 300 for each in range(500)]) == []
