@@ -60,6 +60,7 @@ generated: setup ## renew what is made from the code: man pages, schemas, API do
 	.venv/bin/python -m tests.tooling.manual
 	.venv/bin/python -m tests.tooling.schemas
 	.venv/bin/python -m tests.tooling.openapi
+	.venv/bin/python -m tests.tooling.contract
 
 constraints: ## renew config/constraints.txt with the newest that pyproject.toml allows
 	@tests/tooling/renew-constraints.sh

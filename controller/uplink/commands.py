@@ -19,12 +19,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     model_validator,
 )
 
 from controller.dispensing.interfaces import Cancellation
-from controller.model import Order, OrderKey, OrderLine, canonical_channel
+from controller.model import CHANNEL, Order, OrderKey, OrderLine, canonical_channel
 
 LARGEST = 2**63 - 1
 """SQLite's largest integer; every number of a command must fit."""
@@ -70,9 +71,26 @@ Count = Annotated[
     Annotated[int, Field(strict=True, ge=0, le=LARGEST)],
     BeforeValidator(_number, json_schema_input_type=int | _DigitText),
 ]
-DeliveryId = Annotated[str, Field(max_length=32), AfterValidator(one_line)]
-TradeId = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(one_line)]
-Channel = Annotated[str, Field(max_length=16), AfterValidator(canonical_channel)]
+
+
+def _shown(pattern: str) -> dict[str, JsonValue]:
+    """A rule that a function below checks, as a JSON Schema can say it to a sender."""
+    return {"pattern": pattern}
+
+
+_PRINTABLE = _shown(r"^[^\u0000-\u001f\u007f-\u009f]*$")
+_LETTER_AND_NUMBER = _shown(f"^{CHANNEL.pattern}$")
+DeliveryId = Annotated[
+    str, Field(max_length=32, json_schema_extra=_PRINTABLE), AfterValidator(one_line)
+]
+TradeId = Annotated[
+    str, Field(min_length=1, max_length=64, json_schema_extra=_PRINTABLE), AfterValidator(one_line)
+]
+Channel = Annotated[
+    str,
+    Field(max_length=16, json_schema_extra=_LETTER_AND_NUMBER),
+    AfterValidator(canonical_channel),
+]
 
 
 def is_zero(value: Any) -> bool:

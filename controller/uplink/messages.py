@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,10 +33,25 @@ def iso_ms(unix_seconds: float) -> str:
     return moment.isoformat(timespec="milliseconds") + "Z"
 
 
+Time = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$",
+        description="ISO 8601, UTC, with milliseconds",
+    ),
+]
+"""What `iso_ms` gives."""
+
+
 class Outgoing(BaseModel):
     """Base of what we send. `schema` is a reserved name in pydantic, hence the alias."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True,
+        populate_by_name=True,
+        # nothing is ever left out, also where a field has a default
+        json_schema_serialization_defaults_required=True,
+    )
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     machine_no: str = Field(pattern="^[0-9]{8}$")
@@ -72,8 +87,8 @@ class ResultMessage(Numbered):
     raw: dict[str, Any] = Field(description="the board's own words, for people")
     late: bool
     cycles: int
-    started_at: str | None
-    finished_at: str
+    started_at: Time | None
+    finished_at: Time
 
 
 class OrderMessage(Numbered):
@@ -91,7 +106,7 @@ class OrderMessage(Numbered):
     not_delivered: int
     unknown: int
     revision: int
-    at: str
+    at: Time
 
 
 class EventMessage(Outgoing):
@@ -102,7 +117,7 @@ class EventMessage(Outgoing):
     kind: str
     detail: dict[str, Any]
     lost: int = Field(default=0, description="kind `lost`: how many older events were dropped")
-    at: str
+    at: Time
 
 
 class LaneEntry(BaseModel):
@@ -131,7 +146,7 @@ class InventoryMessage(Outgoing):
 
     journal: int | None
     lanes: list[LaneEntry]
-    at: str
+    at: Time
 
 
 Mode = Literal["ready", "dispensing", "degraded", "service", "out_of_service"]
@@ -146,7 +161,7 @@ class StateMessage(Outgoing):
     journal: int | None
     last_seq: int | None
     last_event_seq: int = Field(description="of the newest event; in the will as at connect")
-    since: str = Field(description="when this run of the program began")
+    since: Time = Field(description="when this run of the program began")
     version: str
     boards: dict[str, Any]
     cabinets: dict[str, Any]
@@ -159,7 +174,7 @@ class TelemetryMessage(Outgoing):
 
     uptime_s: int
     counters: dict[str, Any]
-    at: str
+    at: Time
 
 
 class ResponseMessage(Outgoing):
@@ -169,7 +184,7 @@ class ResponseMessage(Outgoing):
     request_id: str
     code: str
     message: str
-    at: str
+    at: Time
     data: dict[str, Any]
 
 

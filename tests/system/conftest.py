@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.mqtt_contract import complaints_of_each_kind
 from tests.system.site import Site
 
 SiteMaker = Callable[..., Site]
@@ -37,6 +38,9 @@ def make_site(short_dir: Path, request: pytest.FixtureRequest) -> Iterator[SiteM
     yield make
     for site in sites:
         site.close()
+    for site in sites:
+        came = ((message.topic, message.json) for message in site.platform.messages)
+        assert complaints_of_each_kind(came) == [], "a message is not what docs/schemas/mqtt says"
 
 
 @pytest.fixture

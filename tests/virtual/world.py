@@ -17,6 +17,7 @@ from controller.clock import LoopClock
 from controller.dispensing.dispenser import Dispenser, Limits
 from controller.dispensing.station import Rules
 from controller.journal.journal import Journal, open_journal
+from controller.journal.opening import Opening
 from controller.model import Cabinet, CabinetKind, Lane
 from controller.uplink.intake import Disposition, Intake, IntakeSettings
 from controller.uplink.link import PublishResult
@@ -26,6 +27,7 @@ from controller.uplink.session import USUAL_PACE
 from firmware_sim.board import EmulatedBoard, build_board
 from firmware_sim.scenario import BoardSettings, LaneSettings
 from tests.boards.support import MemoryPort
+from tests.mqtt_contract import complaints_of_each_kind
 from tests.virtual_time import virtual_wall
 
 MACHINE_NO = "16327129"
@@ -77,6 +79,8 @@ class World:
     boards: Mapping[str, EmulatedBoard]
     ports: Mapping[str, MemoryPort]
     session: MemorySession
+    opening: Opening
+    clock: LoopClock
 
     async def order(self, order_id: int, *lines: tuple[int, int], ttl: int = 90) -> Disposition:
         now = int(virtual_wall())
@@ -141,7 +145,7 @@ async def world(
     """`first` begins before the heart does: what a broker brings at once on connection."""
     clock = clock or LoopClock(lambda: True, virtual_wall)
     payloads = Payloads(MACHINE_NO)
-    journal, _ = open_journal(
+    journal, opening = open_journal(
         state_dir,
         clock=clock,
         announcer=payloads,
@@ -171,7 +175,7 @@ async def world(
         return True
 
     intake = Intake(IntakeSettings(MACHINE_NO), journal, dispenser, clock, payloads, publish_now)
-    machine = World(dispenser, journal, intake, emulators, ports, session)
+    machine = World(dispenser, journal, intake, emulators, ports, session, opening, clock)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(first(machine))] if first else []
         tasks.append(group.create_task(dispenser.run()))
@@ -182,6 +186,7 @@ async def world(
         await dispenser.boards_known(5)
         try:
             yield machine
+            assert complaints_of_each_kind(session.published) == []
         finally:
             for task in tasks:
                 task.cancel()
