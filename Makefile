@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.cache/broker/bin:$(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup broker test check demo drill bench sim soak fleet fuzz powercut torture messages generated constraints clean
+.PHONY: help setup broker node test check demo drill bench sim soak fleet fuzz powercut torture messages generated constraints clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -16,7 +16,10 @@ broker: ## find a mosquitto, or fetch one
 	@path=$$(tests/tooling/broker.sh) && echo "broker: $$path"
 
 # Three at once, also on one core: most of them wait for motors. ARGS="-n 0" for one by one.
-test: setup broker ## set up and run all tests; choose with ARGS, as ARGS="-k crash -x"
+node: setup ## find a Node, or fetch one, for the JavaScript client in docs/clients
+	@tests/tooling/node.sh >/dev/null || true
+
+test: setup broker node ## set up and run all tests; choose with ARGS, as ARGS="-k crash -x"
 	.venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: setup ## lint, format, types, and who may import whom

@@ -1,0 +1,1 @@
+"""The clients of docs/clients, run as a backend would."""
