@@ -81,7 +81,8 @@ class Client(Process):
         try:
             return wait_for(enough, f"{count} rows of {what}", 20)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.read(query)}\n{self.output()}") from None
+            there = len(self.read(query))
+            raise AssertionError(f"{error}; {there} are there\n{self.output()}") from None
 
 
 def _node_program() -> list[str | Path]:

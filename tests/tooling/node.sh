@@ -19,7 +19,7 @@ fail() {
 
 usable() { "$1" -e 'require("node:sqlite")' >/dev/null 2>&1; }
 
-if node=$(command -v node) && command -v npm >/dev/null && usable "$node"; then
+if node=$(command -v node) && usable "$node" && npm --version >/dev/null 2>&1; then
     npm=(npm)
 else
     node=$PWD/$fetched/bin/node

@@ -63,6 +63,19 @@ def test_the_broker_script_prints_a_path_that_runs() -> None:
     assert "mosquitto version" in said.stdout + said.stderr
 
 
+@pytest.mark.skipif(not (ROOT / ".cache/clients/node/stamp").exists(), reason="run `make node`")
+def test_the_node_script_prints_a_path_that_runs() -> None:
+    """With everything there it fetches nothing."""
+    ran = subprocess.run(
+        [ROOT / "tests/tooling/node.sh"], capture_output=True, text=True, check=True
+    )
+    said = subprocess.run(
+        [ran.stdout.strip(), "--version"], capture_output=True, text=True, check=True
+    )
+    assert tuple(map(int, said.stdout.strip().lstrip("v").split(".")[:2])) >= (22, 13)
+    assert ran.stderr == ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("module", PROGRAMS)
 def test_what_make_starts_can_be_started(module: str) -> None:

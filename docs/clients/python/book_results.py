@@ -152,9 +152,11 @@ def main() -> None:
         manual_ack=True,
     )
     client.on_message = lambda _client, _data, message: inbox.put(message)
-    client.on_connect = lambda *_: client.subscribe(
-        [(f"{options.prefix}/+/{topic}", 1) for topic in TOPICS]
-    )
+
+    def subscribe(client: mqtt.Client, *_: Any) -> None:
+        client.subscribe([(f"{options.prefix}/+/{topic}", 1) for topic in TOPICS])
+
+    client.on_connect = subscribe
     lasting = Properties(PacketTypes.CONNECT)
     lasting.SessionExpiryInterval = WEEK_S
     client.connect_async(options.host, options.port, clean_start=False, properties=lasting)
