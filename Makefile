@@ -15,10 +15,10 @@ setup: ## prepare .venv with vendingd, vendctl and firmware-sim in it
 broker: ## find a mosquitto, or fetch one
 	@path=$$(tests/tooling/broker.sh) && echo "broker: $$path"
 
-# Three at once, also on one core: most of them wait for motors. ARGS="-n 0" for one by one.
 node: setup ## find a Node, or fetch one, for the JavaScript client in docs/clients
 	@tests/tooling/node.sh >/dev/null || true
 
+# Three at once, also on one core: most of them wait for motors. ARGS="-n 0" for one by one.
 test: setup broker node ## set up and run all tests; choose with ARGS, as ARGS="-k crash -x"
 	.venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
 
