@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import idle, journal_age, overhead, ten_items
+from benchmarks import idle, journal_age, overhead, sales, ten_items
 from benchmarks.figures import Figure, as_json, table
 from benchmarks.rig import machine_facts
 
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, tuple[Callable[[], list[Figure]], str]] = {
     "ten_items": (ten_items.measure, "an order of ten items at real speed on VBP and XY"),
     "idle": (idle.measure, "processor and memory of the idle daemon"),
     "journal_age": (journal_age.measure, "start and command latency with 200,000 orders"),
+    "sales": (sales.measure, "whole sales a minute through platform-sim"),
 }
 
 

@@ -25,6 +25,8 @@ class Goal(StrEnum):
     """median of ours over median of the baseline"""
     VALUE = "value"
     """median of ours, in the figure's unit"""
+    LEAST = "least"
+    """the same, where more is better: a rate"""
     NONE = "none"
     """told for comparison"""
 
@@ -60,7 +62,7 @@ class Figure:
         measured = self.ratio if self.against is Goal.RATIO else self.value
         if self.goal is None or self.against is Goal.NONE or measured is None:
             return None
-        return measured / self.goal - 1
+        return self.goal / measured - 1 if self.against is Goal.LEAST else measured / self.goal - 1
 
     def as_json(self) -> dict[str, Any]:
         excess = self.excess
@@ -137,7 +139,7 @@ def _goal(figure: Figure) -> str:
     if figure.goal is None or figure.against is Goal.NONE:
         return ""
     unit = "" if figure.against is Goal.RATIO else f" {figure.unit}"
-    return f"<= {figure.goal:g}{unit}"
+    return f"{'>=' if figure.against is Goal.LEAST else '<='} {figure.goal:g}{unit}"
 
 
 def _verdict(excess: float | None) -> str:

@@ -59,7 +59,7 @@ class StopwatchPlatform(Platform):
 
     def __init__(self, port: int, machine_no: str) -> None:
         super().__init__(port, machine_no)
-        self._client.on_socket_open = _no_delay
+        self._client.on_socket_open = no_delay
 
     def ask(self, topic: str, command: Mapping[str, Any]) -> float:
         """Send a command; Unix seconds just before. What came earlier is forgotten."""
@@ -82,7 +82,7 @@ class StopwatchPlatform(Platform):
         return float(self.wait_for(found, f"{topic} {wanted} of order {order_id}", timeout))
 
 
-def _no_delay(_client: Any, _data: Any, connection: Any) -> None:
+def no_delay(_client: Any, _data: Any, connection: Any) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 

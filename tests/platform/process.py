@@ -45,16 +45,18 @@ def platform_settings(site: Site, database: Path, rules: Mapping[str, Any]) -> s
     return "\n".join(tables)
 
 
-class PlatformSim(Process):
+class PlatformProcess(Process):
     """`up` returns when it listens; `url` is where, anew in each life."""
 
-    def __init__(self, site: Site, directory: Path, rules: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, directory: Path, settings: str) -> None:
+        """`settings`: TOML with the database `platform.db`."""
         directory.mkdir(parents=True, exist_ok=True)
         self.database = directory / "platform.db"
-        file = directory / "platform-sim.toml"
-        file.write_text(platform_settings(site, self.database, rules or {}), encoding="utf-8")
+        self.settings = directory / "platform-sim.toml"
+        self.settings.write_text(settings, encoding="utf-8")
         self.url = ""
-        super().__init__([PROGRAMS / "platform-sim", "--config", file], directory / "platform.log")
+        command = [PROGRAMS / "platform-sim", "--config", self.settings]
+        super().__init__(command, directory / "platform.log")
 
     def up(self) -> str:
         lives = len(READY.findall(self.output(1 << 20)))
@@ -67,6 +69,13 @@ class PlatformSim(Process):
 
         self.url = wait_for(ready, "platform-sim is ready", 20)[0]
         return self.url
+
+
+class PlatformSim(PlatformProcess):
+    """In front of a site."""
+
+    def __init__(self, site: Site, directory: Path, rules: Mapping[str, Any] | None = None) -> None:
+        super().__init__(directory, platform_settings(site, directory / "platform.db", rules or {}))
 
 
 class MerchantServer:
