@@ -312,8 +312,8 @@ def _held(tx: sqlite3.Connection, machine_no: str, product_id: int) -> int:
         (machine_no, product_id),
     ).fetchone()[0]
     settled = tx.execute(
-        "SELECT count(*) FROM unit JOIN delivery USING (delivery_id) JOIN record USING (record_id)"
-        " WHERE delivery.machine_no = ? AND delivery.product_id = ? AND unit.status NOT IN (-1, 3)"
+        "SELECT count(*) FROM record JOIN delivery USING (record_id) JOIN unit USING (delivery_id)"
+        " WHERE record.machine_no = ? AND record.product_id = ? AND unit.status NOT IN (-1, 3)"
         " AND record.status IN ('WAITING_PICKED_UP', 'IS_DELIVERING')",
         (machine_no, product_id),
     ).fetchone()[0]

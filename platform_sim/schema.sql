@@ -127,7 +127,8 @@ CREATE TABLE callback (
     state    TEXT NOT NULL DEFAULT 'due',   -- due, told, given_up
     why      TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX callback_due ON callback (order_id, id) WHERE state = 'due';
+CREATE INDEX callback_due ON callback (again_at, id) WHERE state = 'due';
+CREATE INDEX callback_next ON callback (order_id, id) WHERE state = 'due';
 CREATE INDEX callback_order ON callback (order_id);
 
 CREATE TABLE journal (                      -- of a machine: what was booked without a gap
@@ -137,6 +138,7 @@ CREATE TABLE journal (                      -- of a machine: what was booked wit
     ask_at     REAL,                        -- a gap: ask the machine then
     PRIMARY KEY (machine_no, journal)
 ) WITHOUT ROWID;
+CREATE INDEX journal_gap ON journal (ask_at) WHERE ask_at IS NOT NULL;
 CREATE TABLE ahead (                        -- booked behind a gap
     machine_no TEXT NOT NULL,
     journal    INTEGER NOT NULL,

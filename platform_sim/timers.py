@@ -85,7 +85,7 @@ def _forget(tx: sqlite3.Connection, terms: Terms) -> None:
     old = tx.execute(
         "SELECT order_id FROM purchase WHERE created_at < ? AND NOT EXISTS (SELECT 1 FROM delivery"
         " WHERE delivery.order_id = purchase.order_id AND state IN ('queued', 'sent'))"
-        " ORDER BY order_id LIMIT ?",
+        " ORDER BY created_at LIMIT ?",
         (before, AT_ONCE),
     ).fetchall()
     tx.execute(
