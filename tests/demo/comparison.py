@@ -33,6 +33,8 @@ def cycles_of(ledger: Sequence[Body], lane: int) -> list[Cycle]:
 
 MUST_HAVE_FALLEN = {"delivered": 1, "not_delivered": 0}
 """`unknown` agrees with anything: it claims nothing."""
+TELLS = {"delivered": "1", "not_delivered": "0", "unknown": "5"}
+"""deliver_status of the callback for a delivery of one unit."""
 
 
 def agrees(outcome: str, cycle: Cycle | None) -> bool:
@@ -56,20 +58,25 @@ def rows(facts: judge.Facts) -> Iterator[tuple[Body, Cycle | None]]:
         yield body, next(driven[body["channel"]], None) if body["cycles"] else None
 
 
-def comparison(facts: judge.Facts) -> tuple[list[str], bool]:
-    """Lines of a table, and whether all of it agrees."""
+def comparison(facts: judge.Facts, callbacks: Sequence[Body] = ()) -> tuple[list[str], bool]:
+    """Lines of a table, and whether all of it agrees: also the last that a merchant was told."""
+    merchant = {body["delivery_id"]: body["deliver_status"] for body in callbacks}
     lines = [
-        "order  unit  lane  told the platform              | in the ledger",
-        "-----  ----  ----  -----------------------------  | -----------------------",
+        "order       unit  lane  told the platform and the merchant   | in the ledger",
+        "----------  ----  ----  -----------------------------------  | -----------------------",
     ]
-    all_agree = True
+    all_agree = merchant.keys() <= {body["delivery_id"] for body, _ in rows(facts)}
     for body, cycle in rows(facts):
         told = f"{body['outcome']} ({body['reason'] or body['evidence']})"
         happened = f"driven once, {cycle.fell} fell" if cycle else "never driven, 0 fell"
         agree = agrees(body["outcome"], cycle)
+        if body["delivery_id"]:
+            status = merchant.get(body["delivery_id"], "missing")
+            told += f", callback {status}"
+            agree = agree and status == TELLS[body["outcome"]]
         all_agree = all_agree and agree
         lines.append(
-            f"{body['order_id']:<6} {body['unit']:>2}/{body['units']}  {body['channel']:<4}"
-            f"  {told:<29}  | {happened}{'' if agree else '  DIFFERS'}"
+            f"{body['order_id']:<11} {body['unit']:>2}/{body['units']}  {body['channel']:<4}"
+            f"  {told:<35}  | {happened}{'' if agree else '  DIFFERS'}"
         )
     return lines, all_agree

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tests.system.platform_client import Message
@@ -24,6 +24,7 @@ Line = tuple[str, str, str]
 """Who, what, and in which colour."""
 
 COLOUR_OF_OUTCOME = {"delivered": GREEN, "not_delivered": RED, "unknown": YELLOW}
+COLOUR_OF_STATUS = {"1": GREEN, "0": RED, "5": YELLOW}
 
 
 def coloured(text: str, colour: str) -> str:
@@ -85,6 +86,13 @@ def of_state(body: Mapping[str, Any]) -> tuple[str, str]:
     return f"state   {body['mode'] if body['online'] else 'OFFLINE (the last will)'}", DIM
 
 
+def of_callback(body: Mapping[str, Any]) -> tuple[str, str]:
+    """What a merchant is told, in the platform's own fields."""
+    fields = ("order_id", "record_id", "deliver_status", "floor_status", "error_msg")
+    words = ", ".join(f"{name} {body[name] or '(empty)'}" for name in fields if name in body)
+    return f"callback {words}", COLOUR_OF_STATUS.get(body["deliver_status"], "")
+
+
 IN_WORDS: dict[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
     "result": of_result,
     "order": of_order,
@@ -104,8 +112,11 @@ def of_message(message: Message) -> tuple[str, str] | None:
 class Narrator:
     """Prints from a thread of its own what is new, until `close`."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, told: Sequence[Mapping[str, Any]] = ()) -> None:
+        """`told` grows: the callbacks that a merchant's server took."""
         self._site = site
+        self._told = told
+        self._told_so_far = 0
         self._begun = time.monotonic()
         self._printing = threading.Lock()
         self._looking = threading.Lock()
@@ -175,6 +186,10 @@ class Narrator:
                 continue
             if words := of_message(message):
                 yield "<- MQTT", *words
+        callbacks = self._told[self._told_so_far :]
+        self._told_so_far += len(callbacks)
+        for body in callbacks:
+            yield "<- platform", *of_callback(body)
 
     def _is_a_turn(self, state: Mapping[str, Any]) -> bool:
         """Whether a state is worth a line: not that it dispenses, which one sees."""

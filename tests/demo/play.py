@@ -1,25 +1,30 @@
 """`make demo`: orders arrive over MQTT, motors turn, products fall, results go back.
 
 Everything is real but the hardware: a mosquitto, the daemon, and the emulator on
-two ptys, all in a temporary directory. Exit code 0 when at the end the emulator's
-ledger and the results agree, 1 when not. `--stay` leaves it running to play with.
+two ptys, and platform-sim before them, all in a temporary directory. Exit code 0 when at the
+end the emulator's ledger, the results and the callbacks agree, 1 when not. `--stay` leaves it
+running to play with.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import signal
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.demo import sale
 from tests.demo.comparison import comparison
 from tests.demo.narrator import BOLD, GREEN, RED, Narrator
 from tests.demo.stay import stay
+from tests.platform.process import MerchantServer, PlatformSim
 from tests.system import judge
 from tests.system.site import CabinetPlan, Lane, Site
 
@@ -56,11 +61,14 @@ SPIRAL = CabinetPlan(
 
 
 class Play:
-    """The stage: a running site, its narrator, and the first order for its repetition."""
+    """The stage: a running site, a platform and a merchant before it, their narrator, and the
+    first order for its repetition."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.narrator = Narrator(site)
+        self.sim = PlatformSim(site, site.directory / "platform")
+        self.merchant = MerchantServer()
+        self.narrator = Narrator(site, self.merchant.told)
         self.first: dict[str, Any] = {}
 
     def order(self, order_id: int, quantity: int, product: int, **fields: Any) -> dict[str, Any]:
@@ -78,6 +86,15 @@ class Play:
             f"the results of order {order_id}",
             ACT_BOUND_S,
         )
+
+    def call(self, call: sale.Call) -> dict[str, Any]:
+        """A merchant's request, as one would type it, and the `data` of its answer."""
+        self.narrator.plain("\n".join(f"         {line}" for line in call.typed(self.sim.url)))
+        answer = call.answer(self.sim.url)
+        self.narrator.say("<- HTTP", answer)
+        told = json.loads(answer)
+        assert told["code"] == 0, f"{call.method} {call.path} was refused: {answer}"
+        return dict(told["data"])
 
     def drives(self) -> int:
         """How often any motor was told to turn, by the emulator's own ledger."""
@@ -149,6 +166,23 @@ def killed(play: Play) -> None:
     )
 
 
+def merchants_sale(play: Play) -> None:
+    """The whole way: a merchant's backend orders, pays and asks for delivery over the order API of
+    platform-sim, which commands the machine and tells the merchant what fell."""
+    fell = len(play.site.ledger("A1", judge.FELL))
+    order = sale.order(uuid.uuid4().hex, play.merchant.url, 121, 1)
+    order_id = play.call(order)["order_id"]
+    play.call(sale.paid(order_id))
+    record_id = play.call(sale.query(order_id))["records"][0]["id"]
+    play.call(sale.deliver(order_id, record_id))
+    play.finished(order_id)
+    play.site.platform.wait_for(
+        lambda: play.merchant.of(order_id), "the merchant's callback", ACT_BOUND_S
+    )
+    fell = len(play.site.ledger("A1", judge.FELL)) - fell
+    play.narrator.remark(f"Products that fell: {fell}.")
+
+
 ACTS: tuple[tuple[str, Callable[[Play], None]], ...] = (
     ("Three items", three_items),
     ("A spiral lane", spiral),
@@ -156,6 +190,7 @@ ACTS: tuple[tuple[str, Callable[[Play], None]], ...] = (
     ("The same order again", duplicate),
     ("An order that comes too late", expired),
     ("The daemon is killed in mid-cycle", killed),
+    ("A merchant's sale", merchants_sale),
 )
 
 
@@ -163,11 +198,13 @@ def perform(play: Play) -> bool:
     """All acts, and the reckoning. Whether results and ledger agree."""
     play.narrator.title("The stage")
     play.narrator.remark(
-        "A broker, an emulator with two boards on ptys, the daemon, and we are the platform.\n"
+        "A broker, an emulator with two boards on ptys, the daemon; we are the platform, until\n"
+        "the last act, where platform-sim is.\n"
         "Cabinet A: track with light eye, VBP board, lanes A1 (product 121) and A2 (122).\n"
         "Cabinet B: spiral without eye, XY board, lanes B1 (221) and B2 (222)."
     )
     play.site.up()
+    play.sim.up()
     play.narrator.begin()
     play.site.platform.wait_for(
         lambda: any(state["mode"] == "ready" for state in play.site.platform.of("state")),
@@ -184,19 +221,19 @@ def perform(play: Play) -> bool:
     play.narrator.plain(play.site.daemon.run_ctl("status").stdout.rstrip())
     play.narrator.title("What the platform was told, beside what really happened")
     facts = play.site.facts()
-    table, agree = comparison(facts)
+    table, agree = comparison(facts, play.merchant.told)
     breaches = judge.breaches(facts)
     play.narrator.plain("\n".join([*table, "", *breaches]))
     good = agree and not breaches
     if good:
-        play.narrator.plain("Ledger and results agree.", GREEN)
+        play.narrator.plain("Ledger, results and callback agree.", GREEN)
     else:
-        play.narrator.plain("Ledger and results do NOT agree.", RED)
+        play.narrator.plain("Ledger, results and callback do NOT agree.", RED)
     return good
 
 
-def say_why_it_failed(site: Site) -> None:
-    for program in (site.daemon, site.emulator, site.broker):
+def say_why_it_failed(play: Play) -> None:
+    for program in (play.sim, play.site.daemon, play.site.emulator, play.site.broker):
         print(f"\n--- the end of {program.log.name} ---\n{program.output()}", file=sys.stderr)
 
 
@@ -211,18 +248,20 @@ def main(words: list[str]) -> int:
     try:
         good = perform(play)
         if wanted.stay:
-            stay(play.site)
+            stay(play.site, play.sim.url, play.merchant.url)
     except KeyboardInterrupt:
         print("\nEnding.")
         return 0 if wanted.stay else 130
     except AssertionError as error:
         print(f"\nThe play stopped: {error}", file=sys.stderr)
-        say_why_it_failed(play.site)
+        say_why_it_failed(play)
         return 1
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C leaves nothing
         play.narrator.close()
+        play.sim.end()
         play.site.close()
+        play.merchant.close()
         shutil.rmtree(directory, ignore_errors=True)
     print("Nothing is left running.")
     return 0 if good else 1

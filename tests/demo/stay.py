@@ -9,6 +9,8 @@ import textwrap
 import threading
 from pathlib import Path
 
+from tests.platform.merchant import APPID, KEY, SECRET
+from tests.platform.merchant import ROOT as API
 from tests.system.process import PROGRAMS
 from tests.system.site import MACHINE_NO, Site
 
@@ -29,7 +31,7 @@ def shortened(path: Path) -> str:
     return os.path.relpath(path, ROOT) if path.is_relative_to(ROOT) else str(path)
 
 
-def things_to_try(site: Site) -> str:
+def things_to_try(site: Site, api: str, notify_url: str) -> str:
     port, root = site.broker.port, f"vending/v1/{MACHINE_NO}"
     vendctl = f"{shortened(PROGRAMS / 'vendctl')} --socket {site.daemon.control}"
     boards = site.emulator.directory
@@ -38,6 +40,13 @@ def things_to_try(site: Site) -> str:
         '{"order_id": \'$RANDOM\', "trade_id": "try-\'$RANDOM$RANDOM\'", '
         '"issued_at": \'$(date +%s)\', "products": [{"product_id": 121, "quantity": 2}]}'
     )
+    wanted = (
+        f'{{"machine_no": "{MACHINE_NO}", "trade_id": "try-\'$RANDOM$RANDOM\'", '
+        f'"notify_url": "{notify_url}", "products": [{{"product_id": 221, "quantity": 1}}]}}'
+    )
+    who = f"-H 'Appid: {APPID}' -H 'AppSecret: {SECRET}'"
+    delivery = "method=device.delivery.put order_id=$ORDER record_id=$RECORD"
+    platform_sim = shortened(PROGRAMS / "platform-sim")
     return textwrap.dedent(
         f"""
         It goes on. In another terminal, in this directory:
@@ -47,6 +56,16 @@ def things_to_try(site: Site) -> str:
 
         an order of two items (121, 122 are in cabinet A; 221, 222 in cabinet B)
           {program("mosquitto_pub")} -p {port} -q 1 -t {root}/dispense -m '{order}'
+
+        a merchant's sale over platform-sim; its callback is told here. docs/platform.md has it all
+          api() {{ curl -sS -X $1 {api}{API}$2 {who} -d "$3"; echo; }}
+          sign() {{ {platform_sim} sign --key {KEY} machine_no={MACHINE_NO} "$@"; }}
+          number() {{ grep -o "\\"$1\\":[0-9]*" | cut -d : -f 2; }}
+          ORDER=$(api POST /orders '{wanted}' | number order_id)
+          api PUT /orders/$ORDER "$(sign status=1)"
+          RECORD=$(api POST /orders/$ORDER "$(sign)" | number id)
+          api POST /deliveries "$(sign {delivery})"
+          api POST /orders/$ORDER "$(sign)"
 
         what a technician sees, and does
           {vendctl} status
@@ -75,7 +94,7 @@ def things_to_try(site: Site) -> str:
     )
 
 
-def stay(site: Site) -> None:
+def stay(site: Site, api: str, notify_url: str) -> None:
     """Until a Ctrl-C; the narrator goes on telling."""
-    print(things_to_try(site), flush=True)
+    print(things_to_try(site, api, notify_url), flush=True)
     threading.Event().wait()
