@@ -88,6 +88,9 @@ def things_to_try(site: Site, api: str, notify_url: str) -> str:
           {site.directory}/vendingd.toml
           {site.directory}/vendingd.log
           {boards}/main.jsonl
+        and platform-sim's
+          {site.directory}/platform/platform-sim.toml
+          {site.directory}/platform/platform.log
 
         Ctrl-C here ends all of it.
         """
