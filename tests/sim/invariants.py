@@ -431,7 +431,9 @@ class Judge:
         in_time = self._stops.get(cabinet, cycle.commit) >= cycle.commit
         self.must(in_time, "stop", f"cabinet {cabinet} turns a motor after it was stopped")
         losses = self.losses
-        if cycle.order is not None and losses.noticed(self.world.now):
+        waited = cycle.board_busy and cycle.opened_at < losses.at
+        self.counts["waited_over_a_loss"] += waited  # the board took it up behind the loss
+        if cycle.order is not None and losses.noticed(self.world.now) and not waited:
             counted = channel in losses.counted
             self.must(counted, "P13", f"lane {channel} sells, and nobody counted it since the loss")
 
