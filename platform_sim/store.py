@@ -106,7 +106,7 @@ class Store:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             for job in jobs:
-                job.error = job.error or error
+                job.error = error  # a refusal too: it may rest on what was not written
 
     def _one(self, job: _Job) -> None:
         connection = self._connection
@@ -163,8 +163,10 @@ def _prepare(connection: sqlite3.Connection) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         schema = resources.files("platform_sim").joinpath("schema.sql").read_text("utf-8")
-        connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        connection.executescript(f"BEGIN; {schema}")
         _begin_numbers(connection)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
     elif version != SCHEMA_VERSION:
         raise sqlite3.DatabaseError(
             f"schema {version} is not {SCHEMA_VERSION}, the one of this program;"
