@@ -160,8 +160,8 @@ async def update_order(call: Call) -> Any:
 
     def write(tx: sqlite3.Connection) -> None:
         row = orders.order(tx, call.appid, order_id, number)
-        orders.update(tx, row, status, now=terms.now)
-        if status not in {Status.SUCCESS, Status.USERPAYING}:
+        changed = orders.update(tx, row, status, now=terms.now)
+        if changed and status not in {Status.SUCCESS, Status.USERPAYING}:
             deliveries.close_order(tx, terms, row)
 
     await call.store.write(write)
@@ -323,7 +323,8 @@ def answer(data: Any) -> Response:
 
 def refusal(code: Code, detail: str) -> Response:
     """The documented body; the detail goes beside it, for whoever writes the client."""
-    headers = {"X-Detail": detail.encode("ascii", "replace").decode()[:300]} if detail else {}
+    shown = "".join(c if " " <= c <= "~" else "?" for c in detail[:300])
+    headers = {"X-Detail": shown} if shown else {}
     body = {"code": code.number, "message": code.message, "data": {}}
     return JSONResponse(body, status_code=code.http, headers=headers)
 
@@ -352,10 +353,12 @@ def application(store: Store, settings: Settings) -> Starlette:
         return JSONResponse(openapi.document())
 
     described = Route("/openapi.json", describe)
-    return Starlette(
+    made = Starlette(
         routes=[*(route(endpoint) for endpoint in ENDPOINTS), described],
         exception_handlers={HTTPException: _no_route, Exception: _broken},
     )
+    made.router.redirect_slashes = False  # no answer of the documents is a redirect
+    return made
 
 
 async def _no_route(_request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ into stock. A later revision corrects it, and the merchant is told again.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from platform_sim import contract, deliveries, merchant_words
@@ -26,6 +26,9 @@ PAGE = 100
 AHEAD = 10_000
 """Numbers kept behind a gap; of a machine that tells more, the oldest gap is given up."""
 
+NUMBERED = ("result", "order")
+"""What stands in a machine's journal."""
+
 OF_OUTCOME = {
     "delivered": UnitStatus.DONE,
     "not_delivered": UnitStatus.FAILED,
@@ -37,12 +40,36 @@ def book(tx: sqlite3.Connection, terms: Terms, machine_no: str, leaf: str, paylo
     """Never raises for what a machine says: what cannot be read is counted."""
     try:
         said = contract.read(payload, machine_no)
-        if _is_known(tx, machine_no):
-            BOOKS.get(leaf, _no_book)(tx, terms, machine_no, said)
-        else:
-            count(tx, "a word of no machine of ours")
     except NotOurs as error:
-        count(tx, f"not booked: {leaf[:30]}: {str(error)[:80]}")
+        _count_unread(tx, leaf, error)
+        return
+    if _is_known(tx, machine_no):
+        _book(tx, terms, machine_no, leaf, said)
+    else:
+        count(tx, "a word of no machine of ours")
+
+
+def _book(
+    tx: sqlite3.Connection, terms: Terms, machine_no: str, leaf: str, said: Mapping[str, Any]
+) -> None:
+    """One that cannot be read fills its place all the same: asked for, it would come as it was."""
+    try:
+        BOOKS.get(leaf, _no_book)(tx, terms, machine_no, said)
+    except NotOurs as error:
+        _count_unread(tx, leaf, error)
+        if leaf in NUMBERED:
+            _note_place(tx, terms, machine_no, _place(said))
+
+
+def _place(said: Mapping[str, Any]) -> Place | None:
+    try:
+        return contract.place(said)
+    except NotOurs:
+        return None
+
+
+def _count_unread(tx: sqlite3.Connection, leaf: str, error: NotOurs) -> None:
+    count(tx, f"not booked: {leaf[:30]}: {str(error)[:80]}")
 
 
 def count(tx: sqlite3.Connection, name: str) -> None:
@@ -100,9 +127,14 @@ def _order(tx: sqlite3.Connection, terms: Terms, machine_no: str, said: Mapping[
             "UPDATE unit SET status = ? WHERE delivery_id = ? AND status = ?",
             (UnitStatus.DISPENSING, word.delivery_id, UnitStatus.WAITING),
         )
-    elif word.status == "rejected" or word.code == "results_pruned":
+    elif word.status == "rejected" or word.code == "results_pruned" or _is_promise(word):
         _close_unheard(tx, terms, delivery, word, said)
     _note_place(tx, terms, machine_no, word.place)
+
+
+def _is_promise(word: OrderWord) -> bool:
+    """A cancel's answer: the machine never saw the command, and will refuse it."""
+    return word.code == "unknown_order" and word.executed == "no"
 
 
 def _close_unheard(
@@ -116,17 +148,19 @@ def _close_unheard(
 
     Only `command_executed: no` says that nothing moved; else nobody knows, and nobody may refund.
     """
-    quantity = delivery["quantity"]
+    quantity, reason = delivery["quantity"], word.code
     if word.code == "results_pruned" and said.get("delivered") == quantity:
         status = UnitStatus.DONE
     elif word.code == "results_pruned" and said.get("not_delivered") == quantity:
         status = UnitStatus.FAILED
+    elif _is_promise(word):
+        status, reason = UnitStatus.CANCELLED, "cancelled"
     elif word.status == "rejected" and word.executed == "no":
         status = UnitStatus.CANCELLED if word.code == "cancelled" else UnitStatus.FAILED
     else:
         status = UnitStatus.TIMED_OUT
     for unit in range(1, quantity + 1):
-        deliveries.set_unit(tx, delivery, unit, status, reason=word.code)
+        deliveries.set_unit(tx, delivery, unit, status, reason=reason)
     deliveries.settle(tx, terms, delivery)
 
 
@@ -230,37 +264,69 @@ def _results_page(
     """The answer to a gap: each message as if it had come by itself, and the next page if there is
     one. What the machine has pruned is nobody's any more: the gap ends where its page begins."""
     data = contract.mapping(said, "data")
-    request_id = contract.text(said, "request_id")
-    parts = request_id.split("-")
-    if said.get("code") != "ok" or len(parts) != 3 or parts[0] != "gap":  # noqa: PLR2004
-        return
+    journal = _asked_journal(contract.text(said, "request_id"))
     topics = data.get("topics")
     messages = contract.listing(data, "messages")
-    leaves = topics if isinstance(topics, list) and len(topics) == len(messages) else []
-    for leaf, message in zip(leaves, messages, strict=True) if leaves else ():
-        if leaf in ("result", "order"):
-            BOOKS[leaf](tx, terms, machine_no, message)
-    if not (parts[1].isascii() and parts[1].isdigit()):
+    if said.get("code") != "ok" or journal is None:
         return
-    key = (machine_no, int(parts[1]))
-    row = tx.execute(
-        "SELECT upto, ask_at FROM journal WHERE machine_no = ? AND journal = ?", key
-    ).fetchone()
-    if row is None or row["ask_at"] is None:
+    if not isinstance(topics, list) or len(topics) != len(messages):
         return
+    key = (machine_no, journal)
+    before = _upto(tx, key)
+    pairs = zip(topics, messages, strict=True)
+    numbered = [(leaf, message) for leaf, message in pairs if leaf in NUMBERED]
+    for leaf, message in numbered:
+        _book(tx, terms, machine_no, leaf, message)
     following = contract.mapping(data, "next")
-    seen = [m["seq"] for m in messages if isinstance(m.get("seq"), int)]
-    if seen and row["upto"] < min(seen) - 1:
-        count(tx, f"pruned on the machine: {machine_no}")
+    if before is not None:
+        places = [place for _, message in numbered if (place := _place(message)) is not None]
+        _go_past_pruned(tx, key, places, last=not following)
+    upto = _upto(tx, key)
+    if following and before is not None and upto is not None and upto > before:
+        _ask(tx, terms, machine_no, journal, upto)
+
+
+def _go_past_pruned(
+    tx: sqlite3.Connection, key: tuple[str, int], places: Sequence[Place], *, last: bool
+) -> None:
+    """A page goes on into later journals: each numbers for itself."""
+    upto = _upto(tx, key)
+    seen = [place.seq for place in places if place.journal == key[1]]
+    if upto is None:
+        return
+    if seen and upto < min(seen) - 1:
+        count(tx, f"pruned on the machine: {key[0]}")
         _go_on(tx, key, min(seen) - 1)
-    if not seen and not following:
-        count(tx, f"gap without an answer: {machine_no}")
-    if following:
-        again = tx.execute(
-            "SELECT upto, ask_at FROM journal WHERE machine_no = ? AND journal = ?", key
-        ).fetchone()
-        if again["ask_at"] is not None:
-            _ask(tx, terms, machine_no, key[1], again["upto"])
+    elif not seen and any(place.journal > key[1] for place in places):
+        count(tx, f"pruned on the machine: {key[0]}")
+        _go_on(tx, key, _last_ahead(tx, key))
+    elif not seen and last:
+        count(tx, f"gap without an answer: {key[0]}")
+
+
+def _asked_journal(request_id: str) -> int | None:
+    """Of a request of ours for a gap; see contract.ask_results."""
+    parts = request_id.split("-")
+    if len(parts) != 3 or parts[0] != "gap":  # noqa: PLR2004
+        return None
+    digits = parts[1].isascii() and parts[1].isdigit()
+    journal = int(parts[1]) if digits else 0
+    return journal if 0 < journal <= contract.BIGGEST_NUMBER else None
+
+
+def _upto(tx: sqlite3.Connection, key: tuple[str, int]) -> int | None:
+    """Booked up to there, where a gap is behind it; None: no gap."""
+    row = tx.execute(
+        "SELECT upto FROM journal WHERE machine_no = ? AND journal = ? AND ask_at IS NOT NULL", key
+    ).fetchone()
+    return None if row is None else int(row["upto"])
+
+
+def _last_ahead(tx: sqlite3.Connection, key: tuple[str, int]) -> int:
+    row = tx.execute(
+        "SELECT max(seq) FROM ahead WHERE machine_no = ? AND journal = ?", key
+    ).fetchone()
+    return int(row[0])
 
 
 # ---------------------------------------------------------------------- state, inventory, tests
@@ -292,7 +358,7 @@ def _inventory(
         tx.execute(
             "UPDATE product SET stock = min(capacity, max(0, ?))"
             " WHERE machine_no = ? AND channel = ?",
-            (min(stock, 1 << 31) - held, machine_no, channel),
+            (max(0, min(stock, 1 << 31)) - held, machine_no, channel),
         )
         floor = merchant_words.HEALTHS.get(str(lane.get("health")))
         if floor is not None:
@@ -304,11 +370,12 @@ def _inventory(
 
 
 def _held(tx: sqlite3.Connection, machine_no: str, product_id: int) -> int:
-    """Units that orders hold and that still lie in the lane, as far as anybody knows."""
+    """Units that orders hold and that still lie in the lane, as far as anybody knows. A closed
+    order's too, where they have gone out and the machine has not said what became of them."""
     ordered = tx.execute(
-        "SELECT coalesce(sum(quantity - returned), 0) FROM record JOIN purchase USING (order_id)"
-        " WHERE record.machine_no = ? AND product_id = ? AND purchase.status IN (0, 1, 5)"
-        " AND record.status IN ('WAITING_PICKED_UP', 'IS_DELIVERING')",
+        "SELECT coalesce(sum(quantity - returned), 0) FROM record"
+        " WHERE machine_no = ? AND product_id = ?"
+        " AND status IN ('WAITING_PICKED_UP', 'IS_DELIVERING')",
         (machine_no, product_id),
     ).fetchone()[0]
     settled = tx.execute(
@@ -321,10 +388,12 @@ def _held(tx: sqlite3.Connection, machine_no: str, product_id: int) -> int:
 
 
 def _test_answer(
-    tx: sqlite3.Connection, terms: Terms, _machine_no: str, said: Mapping[str, Any]
+    tx: sqlite3.Connection, terms: Terms, machine_no: str, said: Mapping[str, Any]
 ) -> None:
     delivery = deliveries.find(tx, contract.text(said, "request_id"))
     if delivery is None or delivery["order_id"] is not None:
+        return
+    if delivery["machine_no"] != machine_no:
         return
     data = contract.mapping(said, "data")
     code = contract.text(said, "code")

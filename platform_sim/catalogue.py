@@ -11,6 +11,8 @@ from platform_sim.settings import MachinePlan, Settings
 
 PER_PAGE = 10
 MOST_PER_PAGE = 100
+LONGEST_NAME = 10
+"""Characters of a channel's name; of five thousand digits Python makes no number."""
 
 
 def take_over(tx: sqlite3.Connection, settings: Settings, *, now: float) -> None:
@@ -170,7 +172,8 @@ def categories(tx: sqlite3.Connection, appid: str, machine_no: str) -> list[dict
 def channel_of(tx: sqlite3.Connection, machine_no: str, name: str) -> str:
     """`A01` is `A1`. Refused: no such channel."""
     letter, digits = name[:1].upper(), name[1:]
-    plain = f"{letter}{int(digits)}" if digits.isascii() and digits.isdigit() else ""
+    number = len(digits) < LONGEST_NAME and digits.isascii() and digits.isdigit()
+    plain = f"{letter}{int(digits)}" if number else ""
     row = tx.execute(
         "SELECT channel FROM product WHERE machine_no = ? AND channel = ?", (machine_no, plain)
     ).fetchone()

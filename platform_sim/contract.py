@@ -122,7 +122,8 @@ def read(payload: bytes, machine_no: str) -> Mapping[str, Any]:
     if len(payload) > LARGEST:
         raise NotOurs(f"{len(payload)} bytes")
     try:
-        value = json.loads(payload)
+        # strictly: left to guess, json takes UTF-16 too, and halves of pairs in both
+        value = json.loads(payload.decode())
         if HALF_A_PAIR in payload.lower():
             json.dumps(value, ensure_ascii=False).encode()  # else the store would choke on it
     except (ValueError, RecursionError) as error:

@@ -441,6 +441,17 @@ def drop_lock(tx: sqlite3.Connection, terms: Terms, delivery: sqlite3.Row) -> No
     dispatch(tx, terms, delivery["machine_no"])
 
 
+def _take_back(tx: sqlite3.Connection, delivery: sqlite3.Row) -> None:
+    """A command that waits for the broker must not go out in front of its cancel: the motor would
+    be the faster. Whether it is on its way already only the machine knows, which is asked."""
+    for row in tx.execute(
+        "SELECT id, payload FROM command WHERE machine_no = ? AND leaf = 'dispense'",
+        (delivery["machine_no"],),
+    ).fetchall():
+        if json.loads(row["payload"])["delivery_id"] == delivery["delivery_id"]:
+            tx.execute("DELETE FROM command WHERE id = ?", (row["id"],))
+
+
 def close_order(tx: sqlite3.Connection, terms: Terms, order_row: sqlite3.Row) -> None:
     """The merchant closed it, or nobody paid: what has not gone out goes back, what has gone out is
     cancelled on the machine, which says what became of it."""
@@ -456,6 +467,7 @@ def close_order(tx: sqlite3.Connection, terms: Terms, order_row: sqlite3.Row) ->
                     tx, row, unit["unit"], UnitStatus.CANCELLED, revision=1, reason="cancelled"
                 )
         elif row["state"] == "sent":
+            _take_back(tx, row)
             payload = contract.cancel(
                 order_id=order_id,
                 delivery_id=row["delivery_id"],

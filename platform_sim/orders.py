@@ -142,16 +142,16 @@ def order(tx: sqlite3.Connection, appid: str, order_id: int, machine_no: str) ->
     return row
 
 
-def update(tx: sqlite3.Connection, row: sqlite3.Row, status: Status, *, now: float) -> None:
+def update(tx: sqlite3.Connection, row: sqlite3.Row, status: Status, *, now: float) -> bool:
     """What the merchant uploads. Refused: paid again, void, or closed before.
 
-    The same status once more changes nothing, so that an upload may be repeated.
+    False: the same status once more changes nothing, so that an upload may be repeated.
     """
     was, order_id = Status(row["status"]), row["order_id"]
     if was is Status.VOID:
         raise ApiError(codes.ORDER_EXPIRED, f"order {order_id} was not paid in time")
     if was is status and status is not Status.SUCCESS:
-        return
+        return False
     if was is Status.SUCCESS and status is Status.SUCCESS:
         raise ApiError(codes.PAID, f"order {order_id}")
     if was not in {*UNPAID, Status.SUCCESS} or (was is Status.SUCCESS and status in UNPAID):
@@ -162,6 +162,7 @@ def update(tx: sqlite3.Connection, row: sqlite3.Row, status: Status, *, now: flo
         "UPDATE purchase SET status = ?, paid_at = ? WHERE order_id = ?",
         (status, paid_at, order_id),
     )
+    return True
 
 
 def records(tx: sqlite3.Connection, order_id: int) -> list[sqlite3.Row]:
