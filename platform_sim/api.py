@@ -6,6 +6,7 @@ is here once: the headers, the signature, the size of a body, and how an error i
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
@@ -38,6 +39,8 @@ MOST_LINES = 50
 BIGGEST = (1 << 31) - 1
 """Of a product, page or quantity: the vendor's are 32-bit numbers."""
 BIGGEST_ID = (1 << 63) - 1
+BODY_S = 10.0
+"""For 64 KiB: over the slowest link that still buys something, and no longer."""
 METHOD_PUT = "device.delivery.put"
 
 
@@ -386,13 +389,17 @@ async def _body(request: Request) -> bytes:
     """At most LARGEST_BODY; a longer one is not read to its end."""
     parts, size = [], 0
     try:
-        async for part in request.stream():
-            size += len(part)
-            if size > LARGEST_BODY:
-                raise ApiError(codes.BAD_REQUEST, f"the body is longer than {LARGEST_BODY} bytes")
-            parts.append(part)
+        async with asyncio.timeout(BODY_S):
+            async for part in request.stream():
+                size += len(part)
+                if size > LARGEST_BODY:
+                    detail = f"the body is longer than {LARGEST_BODY} bytes"
+                    raise ApiError(codes.BAD_REQUEST, detail)
+                parts.append(part)
     except ClientDisconnect:
         raise ApiError(codes.BAD_REQUEST, "the body broke off") from None
+    except TimeoutError:
+        raise ApiError(codes.BAD_REQUEST, f"the body took more than {BODY_S:g} s") from None
     return b"".join(parts)
 
 

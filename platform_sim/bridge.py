@@ -152,9 +152,9 @@ class Bridge:
         loop = asyncio.get_running_loop()
         try:
             line = await asyncio.to_thread(Line, self._broker, loop)
+            line.start()
         except (OSError, ValueError) as error:
             return f"cannot prepare the connection: {error}; check the broker's settings"
-        line.start()
         work: set[asyncio.Task[None]] = set()
         try:
             with contextlib.suppress(ConnectionError):

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from platform_sim import api, catalogue, openapi, timers
 from platform_sim.bridge import Bridge
@@ -39,10 +40,16 @@ log = logging.getLogger("platform")
 
 FINE, FAILED, USAGE = 0, 1, 2
 
-BACKLOG = 1024
-"""Connections that come at once: the first minute of a day's fair."""
+BACKLOG = 256
+"""Connections that come at once. asyncio takes so many in one go, before any is counted: with
+MOST_CONNECTIONS they stay below the files that a process may open."""
 KEPT_S = 75
 """An idle connection of a merchant: longer than the minute after which their side closes it."""
+HEAD_S = 10.0
+"""For the head of a request after a connection began."""
+MOST_CONNECTIONS = 512
+"""Half of the 1024 files that a process usually may open: a crowd of idle connections leaves the
+callbacks, the broker and the database theirs."""
 GOODBYE_S = 5
 """Requests under way at a stop have so long; each is one commit."""
 
@@ -105,6 +112,8 @@ async def serve(settings: Settings) -> None:
         server = Server(
             uvicorn.Config(
                 api.application(store, settings),
+                http=Connection,
+                backlog=BACKLOG,
                 log_level="warning",
                 access_log=False,
                 lifespan="off",
@@ -129,6 +138,36 @@ async def serve(settings: Settings) -> None:
     finally:
         await store.close()
     log.info("stopped")
+
+
+class Connection(H11Protocol):
+    """Of a merchant, or of somebody who only holds it: who sends no request has to go."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+        else:
+            self._wait(HEAD_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait(None)
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        self._wait(KEPT_S)
+        super().on_response_complete()
+
+    def _wait(self, seconds: float | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = None if seconds is None else self.loop.call_later(seconds, self._no_head)
+
+    def _no_head(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
 
 class Server(uvicorn.Server):

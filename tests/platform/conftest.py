@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 import uvicorn
 
-from platform_sim import api, catalogue, timers
+from platform_sim import api, catalogue, main, timers
 from platform_sim.deliveries import Terms
 from platform_sim.queues import Books
 from platform_sim.settings import Settings
@@ -150,7 +150,11 @@ async def running(settings: Settings) -> AsyncIterator[Platform]:
     await store.write(lambda tx: catalogue.take_over(tx, settings, now=time.time()))
     server = uvicorn.Server(
         uvicorn.Config(
-            api.application(store, settings), port=0, log_level="warning", lifespan="off"
+            api.application(store, settings),
+            http=main.Connection,
+            port=0,
+            log_level="warning",
+            lifespan="off",
         )
     )
     serving = asyncio.create_task(server.serve())

@@ -6,7 +6,9 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import os
 import random
+import resource
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -497,3 +499,21 @@ async def test_somebody_who_answers_nothing_is_left(tmp_path: Path) -> None:
         async with bridging(dead, wait=False, settings={"keepalive_s": 1}) as bridge:
             await until(lambda: bridge.counters["connections"] >= 2)
             assert bridge.last_error
+
+
+async def test_no_file_left_to_open_is_waited_for(broker: Broker, machine: Machine) -> None:
+    """It ended the program, and with it the callbacks and the rules of time."""
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    books = Books()
+    spare = os.open(os.devnull, os.O_RDONLY)
+    os.close(spare)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, usual[1]))
+    try:
+        async with bridging(broker, books, wait=False) as bridge:
+            await until(lambda: "Too many open files" in bridge.last_error)
+            resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+            await until(lambda: bridge.counters["subscribed"])
+            machine.say("result", b"1")
+            await until(lambda: books.of(NO))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)

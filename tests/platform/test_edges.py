@@ -4,6 +4,7 @@ journals, a full disk, a machine that speaks for another."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import sqlite3
@@ -235,6 +236,38 @@ async def test_control_characters_in_a_path_are_answered(platform: Platform, nam
 
 async def test_a_path_with_a_slash_too_many_is_not_there(platform: Platform) -> None:
     assert (await platform.merchant.plain("/orders/", b"{}")).code == 404
+
+
+HEAD = "POST /api/openapi/v1/orders HTTP/1.1\r\nHost: platform\r\n"
+
+
+async def held(platform: Platform, said: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = platform.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(said.encode())
+    return reader, writer
+
+
+async def test_who_only_holds_connections_keeps_nobody_out(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a bound their files are gone, and with them the callbacks' and the broker's."""
+    monkeypatch.setattr("platform_sim.main.HEAD_S", 0.2)
+    monkeypatch.setattr("platform_sim.main.MOST_CONNECTIONS", 3)
+    monkeypatch.setattr("platform_sim.api.BODY_S", 0.2)
+    headers = "".join(f"{name}: {value}\r\n" for name, value in platform.merchant.headers.items())
+    slow = [
+        await held(platform, said)
+        for said in ("", HEAD, f"{HEAD}{headers}Content-Length: 9\r\n\r\n{{")
+    ]
+    assert [await reader.read() for reader, _ in slow[:2]] == [b"", b""]
+    assert (await slow[2][0].readline()).startswith(b"HTTP/1.1 400 ")
+    assert (await platform.merchant.plain("/ping")).data == "pong"
+    crowd = [await held(platform, "") for _ in range(5)]
+    with contextlib.suppress(ConnectionError):
+        assert await crowd[-1][0].read() == b""
+    for _reader, writer in (*slow, *crowd):
+        writer.close()
 
 
 # ---------------------------------------------------------------------- the disk
