@@ -113,6 +113,7 @@ def _book_result(tx: sqlite3.Connection, terms: Terms, machine_no: str, result: 
         reason=result.reason,
         channel=result.channel,
         late=result.late,
+        finished_at=result.finished_at,
     )
     deliveries.settle(tx, terms, delivery)
 
@@ -344,6 +345,7 @@ def _inventory(
     tx: sqlite3.Connection, _terms: Terms, machine_no: str, said: Mapping[str, Any]
 ) -> None:
     """The machine's own count is the truth: for sale is what lies there, less what orders hold."""
+    at = contract.text(said, "at")
     for lane in contract.listing(said, "lanes"):
         channel, stock = lane.get("channel"), lane.get("stock")
         if not isinstance(channel, str) or isinstance(stock, bool) or not isinstance(stock, int):
@@ -356,9 +358,9 @@ def _inventory(
             continue
         held = _held(tx, machine_no, row["product_id"])
         tx.execute(
-            "UPDATE product SET stock = min(capacity, max(0, ?))"
+            "UPDATE product SET stock = min(capacity, max(0, ?)), counted_at = ?"
             " WHERE machine_no = ? AND channel = ?",
-            (max(0, min(stock, 1 << 31)) - held, machine_no, channel),
+            (max(0, min(stock, 1 << 31)) - held, at, machine_no, channel),
         )
         floor = merchant_words.HEALTHS.get(str(lane.get("health")))
         if floor is not None:

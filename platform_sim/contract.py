@@ -105,6 +105,8 @@ class Result:
     health: str
     raw: Mapping[str, Any]
     late: bool
+    finished_at: str
+    """ISO 8601 with milliseconds and Z, as all times of a machine: their texts compare."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ def result(said: Mapping[str, Any]) -> Result:
         health=text(said, "lane_health"),
         raw=mapping(said, "raw"),
         late=said.get("late") is True,
+        finished_at=text(said, "finished_at"),
     )
 
 

@@ -270,6 +270,7 @@ def send(
 def set_unit(
     tx: sqlite3.Connection, delivery: sqlite3.Row, unit: int, status: UnitStatus, *,
     revision: int = 0, reason: str = "", channel: str = "", late: bool = False,
+    finished_at: str = "",
 ) -> None:  # fmt: skip
     """One unit's newest state, and the stock that goes with it. Older revisions change nothing."""
     row = tx.execute(
@@ -287,7 +288,10 @@ def set_unit(
     )  # fmt: skip
     if delivery["product_id"] is None:
         return
-    by = (status in BACK_IN_STOCK) - (row["status"] in BACK_IN_STOCK)
+    if finished_at and finished_at <= _counted_at(tx, delivery):
+        by = int(row["status"] in OPEN)  # the machine's count has it; only the hold ends
+    else:
+        by = (status in BACK_IN_STOCK) - (row["status"] in BACK_IN_STOCK)
     if by:
         orders.move_stock(tx, delivery["machine_no"], delivery["product_id"], by)
     if words.floor:
@@ -295,6 +299,15 @@ def set_unit(
             "UPDATE product SET floor_status = ? WHERE machine_no = ? AND channel = ?",
             (words.floor, delivery["machine_no"], channel or delivery["channel"]),
         )
+
+
+def _counted_at(tx: sqlite3.Connection, delivery: sqlite3.Row) -> str:
+    """Of the product's newest inventory. After an outage that comes before the results."""
+    row = tx.execute(
+        "SELECT counted_at FROM product WHERE machine_no = ? AND product_id = ?",
+        (delivery["machine_no"], delivery["product_id"]),
+    ).fetchone()
+    return "" if row is None else str(row["counted_at"])
 
 
 def units(tx: sqlite3.Connection, delivery_id: str) -> list[sqlite3.Row]:

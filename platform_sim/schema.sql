@@ -34,6 +34,7 @@ CREATE TABLE product (                      -- one channel's stock line
     y             TEXT NOT NULL,
     capacity      INTEGER NOT NULL,
     stock         INTEGER NOT NULL CHECK (stock >= 0),
+    counted_at    TEXT NOT NULL DEFAULT '', -- by the machine, in its words and by its clock
     on_sale       INTEGER NOT NULL,
     floor_status  TEXT NOT NULL DEFAULT '1',
     PRIMARY KEY (machine_no, product_id)

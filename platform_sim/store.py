@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 
 TOGETHER = 200
 """Writers in one commit at most: some 20 ms of statements, so that nobody waits long."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BEFORE_ALL = 1_700_000_000
 """Unix seconds: before this program was."""
 

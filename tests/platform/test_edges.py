@@ -76,6 +76,45 @@ async def test_an_order_closed_again_is_cancelled_once(platform: Platform) -> No
     assert len(await platform.commands("cancel")) == 1
 
 
+# ---------------------------------------------------------------------- the machine's own count
+
+
+@pytest.mark.parametrize(
+    ("told", "counts"),
+    [
+        ([("delivered", "10")], [4]),
+        ([("not_delivered", "10")], [5]),
+        ([("unknown", "10")], [4]),
+        ([("unknown", "10"), ("delivered", "20")], [4, 4]),
+        ([("unknown", "10"), ("not_delivered", "20")], [4, 5]),
+        ([("not_delivered", "10"), ("delivered", "20")], [5, 4]),
+    ],
+)
+@pytest.mark.parametrize("counted_first", [True, False])
+async def test_a_count_and_a_result_may_come_in_either_order(
+    platform: Platform, told: list[tuple[str, str]], counts: list[int], *, counted_first: bool
+) -> None:
+    """After an outage a machine's inventory is there before the results that it counts already."""
+
+    async def count(stock: int, at: str) -> None:
+        lanes = [{"channel": "B1", "stock": stock, "health": "ok"}]
+        await platform.says("inventory", lanes=lanes, at=f"2026-11-23T09:30:{at}.500Z")
+
+    await count(5, "00")
+    await delivering(platform, (221, 1))
+    (command,) = await platform.commands()
+    assert await platform.merchant.stock(221) == 4
+    for revision, ((outcome, at), stock) in enumerate(zip(told, counts, strict=True), start=1):
+        if counted_first:
+            await count(stock, at)
+        finished = f"2026-11-23T09:30:{at}.020Z"
+        await platform.result(command, 1, outcome, revision=revision, finished_at=finished)
+        assert await platform.merchant.stock(221) == stock
+        if not counted_first:
+            await count(stock, at)
+            assert await platform.merchant.stock(221) == stock
+
+
 # ---------------------------------------------------------------------- what machines say
 
 
