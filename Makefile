@@ -43,7 +43,7 @@ sim: setup ## play simulated machines until a promise breaks; ARGS="--first 1000
 soak: setup broker ## sell for a simulated day, and minutes for real: nothing grows; ARGS="--hours 24"
 	.venv/bin/python -m tests.soak.play $(ARGS)
 
-fleet: setup broker ## 500 machines sell against one broker, which is restarted; ARGS="--machines 100"
+fleet: setup broker ## 500 machines sell through one broker and platform-sim, both restarted; ARGS="--machines 100"
 	.venv/bin/python -m tests.fleet.play $(ARGS)
 
 fuzz: setup ## let atheris try inputs for five minutes; ARGS="--seconds 60 --target vbp-frames"

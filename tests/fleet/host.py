@@ -67,6 +67,9 @@ class Host:
     async def look(self, machines: Sequence[Machine]) -> Any:
         return {machine.number: await machine.look() for machine in machines}
 
+    async def stocks(self, machines: Sequence[Machine]) -> Any:
+        return {machine.number: await machine.stocks() for machine in machines}
+
     async def ledgers(self, machines: Sequence[Machine]) -> Any:
         return {machine.number: machine.ledger() for machine in machines}
 
@@ -82,6 +85,7 @@ class Host:
             "kill": self.kill,
             "cut": self.cut,
             "look": self.look,
+            "stocks": self.stocks,
             "ledgers": self.ledgers,
             "figures": self.figures,
         }

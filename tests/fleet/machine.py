@@ -192,6 +192,11 @@ class Machine:
             "last_seq": self._journal.last_seq,
         }
 
+    async def stocks(self) -> dict[str, int]:
+        """Product -> what lies in its lane, as the journal counts it."""
+        assert self._journal is not None
+        return {str(lane["product_id"]): lane["stock"] for lane in await self._journal.lanes()}
+
     def ledger(self) -> dict[str, Any]:
         """What its board really did: per product how many drives and falls, and the cycles that
         were driven more than once."""

@@ -1,7 +1,7 @@
 """The merchants' side of the fleet: what is sold and what was told of it, each thing once.
 
 `Merchant` is all that the play and its verdict need. `MqttMerchant` speaks the machines' contract
-itself; one that goes by a platform's HTTP (order, paid, delivery, callback) fits in its place.
+itself; `shop.Shop` goes by the platform's HTTP (order, paid, delivery, callback).
 """
 
 from __future__ import annotations
@@ -27,23 +27,28 @@ UP_WITHIN_S = 20.0
 
 @dataclass
 class Sale:
-    """One paid order line. Times are of the monotonic clock, 0 when it has not happened."""
+    """One paid order line. Times are of the monotonic clock, 0 when it has not happened.
+
+    In brackets: what it is where a platform stands between.
+    """
 
     machine_no: str
     product_id: int
     quantity: int
     asked_at: float
     accepted_at: float = 0.0
+    """By the machine (each item's delivery has its id)."""
     ended_at: float = 0.0
     ends: int = 0
-    """How many different `finished` (of revision 1) or `rejected` came; one is right."""
+    """How many different `finished` (of revision 1) or `rejected` came; one is right. (A refused
+    order, or a callback for each item.)"""
     code: str = ""
-    """Why it was rejected."""
+    """Why it was rejected (the API's code of the refused order)."""
     told: Mapping[str, int] = field(default_factory=dict)
     """The counts of its `finished` of the highest revision."""
     told_revision: int = 0
     units: dict[int, dict[int, str]] = field(default_factory=dict)
-    """Unit -> revision -> outcome."""
+    """Unit -> revision -> outcome (which callback of that delivery -> outcome)."""
 
     def outcomes(self) -> Counter[str]:
         return Counter(revisions[max(revisions)] for revisions in self.units.values())
@@ -53,8 +58,10 @@ class Merchant(Protocol):
     """What a fleet's customers do, and what its books say."""
 
     sales: list[Sale]
-    repeats: int
-    """Messages that came again with the same bytes."""
+
+    @property
+    def repeats(self) -> int:
+        """Messages that came again with the same bytes."""
 
     def sell(self, machine_no: str, product_id: int, quantity: int) -> None:
         """A customer paid: have it given out. Returns at once."""

@@ -1,9 +1,10 @@
-"""`make fleet`: 500 machines in a few processes sell against one real broker.
+"""`make fleet`: 500 machines in a few processes sell against one real broker and platform-sim.
 
-They sell; the broker is restarted while all go on selling; single ones lose their line; some
-machines are stopped, some killed, and started again; then all comes to rest, and the merchants'
-books are held against the boards' ledgers. Exit code 1 when anything was lost or doubled.
-Choose with ARGS: `ARGS="--machines 100 --minutes 1 --seed 3"`; `--json` for figures.
+They sell; the broker is restarted while all go on selling; the platform gets a kill -9; single ones
+lose their line; some machines are stopped, some killed, and started again; then all comes to rest,
+and the merchants' and the platform's books are held against the boards' ledgers. Exit code 1 when
+anything was lost or doubled. Choose with ARGS: `ARGS="--machines 100 --minutes 1 --seed 3"`;
+`--straight` without the platform, merchants at the broker; `--json` for figures.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from tests.fleet import verdict
 from tests.fleet.hosts import Hosts
 from tests.fleet.machine import PRODUCTS
 from tests.fleet.merchant import Merchant, MqttMerchant, Sale
+from tests.fleet.platform import FleetPlatform
+from tests.fleet.shop import Shop
 from tests.system.broker import Broker
 from tests.system.waiting import wait_for
 
@@ -43,6 +46,8 @@ OUTAGE_S = 2.0
 BACK_WITHIN_S = 120.0
 """After the broker's return: twice the longest pause between two attempts."""
 REST_WITHIN_S = 120.0
+STOCK_WITHIN_S = 10.0
+"""At rest: a machine tells its stock once a second at most."""
 WAITING_PER_MACHINE = 2
 """Customers hold back above so many sales without an end."""
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -57,6 +62,7 @@ class Phase:
     ended: float
     hosts_cpu_s: float
     broker_cpu_s: float
+    platform_cpu_s: float
 
     @property
     def took_s(self) -> float:
@@ -67,6 +73,7 @@ class Phase:
 class Report:
     machines: int
     hosts: int
+    platform: bool
     started_s: float = 0.0
     sold: int = 0
     units: int = 0
@@ -86,6 +93,12 @@ class Report:
     kib_per_machine: float = 0.0
     threads_per_machine: float = 0.0
     descriptors_per_machine: float = 0.0
+    corrections: int = 0
+    """Deliveries that were told as a timeout, and later what they became."""
+    lost_answers: int = 0
+    """Of the platform, when it was killed."""
+    abandoned: int = 0
+    """Orders of which the merchant never learnt that they were made."""
     log: Counter[str] = field(default_factory=Counter)
     """Warnings and errors of the daemons, by name."""
     errors: dict[str, str] = field(default_factory=dict)
@@ -140,13 +153,25 @@ class Fleet:
     """`play` plays it once; `close` ends all that it started."""
 
     def __init__(
-        self, directory: Path, machines: int, seed: int, *, each_change: bool = False
+        self,
+        directory: Path,
+        machines: int,
+        seed: int,
+        *,
+        each_change: bool = False,
+        straight: bool = False,
     ) -> None:
+        """`straight`: no platform, the merchants speak MQTT."""
         directory.mkdir(parents=True, exist_ok=True)
         self.broker = FleetBroker(directory / "broker", each_change=each_change)
         self.hosts = Hosts(directory, machines, self.broker.port, seed, SPEED)
+        self.platform = (
+            None
+            if straight
+            else FleetPlatform(directory / "platform", self.hosts.numbers, self.broker.port)
+        )
         self.seed = seed
-        self.report = Report(machines, len(self.hosts.pids))
+        self.report = Report(machines, len(self.hosts.pids), not straight)
         self._chance = random.Random(f"fleet/{seed}")
         self._merchant: Merchant | None = None
 
@@ -154,13 +179,15 @@ class Fleet:
         """`seconds` of selling, half of them undisturbed. Raises AssertionError when something
         that must come does not; what was lost or doubled stands in the report."""
         self.broker.up()
-        merchant = self._merchant = MqttMerchant(self.broker.port)
+        merchant = self._merchant = self._open_shop()
         self._start()
         self._phase("idle", lambda: time.sleep(seconds / 12))
         customers = Customers(merchant, self.hosts.numbers, rate, self.seed)
         customers.start()
         self._phase("selling", lambda: time.sleep(seconds / 2))
         self._phase("broker restart", lambda: self._restart_broker(outage_s))
+        if self.platform is not None:
+            self._phase("platform killed", lambda: self._kill_platform(outage_s))
         self._phase("cut lines", lambda: self._cut_lines(seconds / 6))
         self._phase("stopped and killed", lambda: self._lives(seconds / 6))
         customers.go_home()
@@ -172,23 +199,26 @@ class Fleet:
         self.hosts.close()
         if self._merchant is not None:
             self._merchant.close()
+        if self.platform is not None:
+            self.platform.end()
         self.broker.end()
 
     def _phase(self, name: str, play: Any) -> None:
-        began, hosts, broker = time.monotonic(), self._cpu(self.hosts.pids), self._broker_cpu()
+        began, before = time.monotonic(), self._cpu()
         play()
-        later = self._broker_cpu()
-        self.report.phases.append(
-            Phase(
-                name,
-                began,
-                time.monotonic(),
-                self._cpu(self.hosts.pids) - hosts,
-                later - broker if later >= broker else later,  # another process since the restart
-            )
-        )
+        used = [
+            later - sooner if later >= sooner else later  # another process since a restart
+            for sooner, later in zip(before, self._cpu(), strict=True)
+        ]
+        self.report.phases.append(Phase(name, began, time.monotonic(), *used))
 
     # ------------------------------------------------------------------ what happens
+
+    def _open_shop(self) -> Merchant:
+        if self.platform is None:
+            return MqttMerchant(self.broker.port)
+        self.platform.up()
+        return Shop(self.platform)
 
     def _start(self) -> None:
         count = self.report.machines
@@ -204,6 +234,8 @@ class Fleet:
         self.report.kib_per_machine = each("resident_kib")
         self.report.threads_per_machine = each("threads")
         self.report.descriptors_per_machine = each("descriptors")
+        if (platform := self.platform) is not None:
+            wait_for(lambda: platform.online() == count, "all are online", BACK_WITHIN_S)
 
     def _some(self, part: float) -> list[str]:
         return self._chance.sample(self.hosts.numbers, max(2, int(part * self.report.machines)))
@@ -233,6 +265,13 @@ class Fleet:
         times = wait_for(all_back, "all machines are back at the broker", BACK_WITHIN_S)
         self.report.back = sorted(at - returned for at in times)
 
+    def _kill_platform(self, outage_s: float) -> None:
+        """While machines go on with what they have, and merchants ask again and again."""
+        assert self.platform is not None
+        self.platform.kill()
+        time.sleep(outage_s)
+        self.platform.up()
+
     def _lives(self, seconds: float) -> None:
         chosen = self._some(2 * DOWN_PART)
         half = (len(chosen) + 1) // 2
@@ -248,7 +287,7 @@ class Fleet:
     def _rests(self) -> bool:
         assert self._merchant is not None
         time.sleep(0.1)
-        if self._merchant.waiting():
+        if self._merchant.waiting() or not (self.platform is None or self.platform.rests()):
             return False
         looks = self.hosts.of_each("look")
         return all(
@@ -265,6 +304,10 @@ class Fleet:
             *verdict.breaches(sales, self.hosts.of_each("ledgers")),
             *verdict.herd(report.back),
         ]
+        if isinstance(merchant, Shop):
+            report.breaches += self._platform_breaches()
+            report.corrections = merchant.corrections()
+            report.lost_answers, report.abandoned = merchant.lost_answers, merchant.abandoned
         report.sold, report.units = len(sales), sum(sale.quantity for sale in sales)
         report.repeats = merchant.repeats
         for sale in sales:
@@ -282,13 +325,20 @@ class Fleet:
             report.log.update(figures["log"])
             report.errors |= figures["errors"]
 
+    def _platform_breaches(self) -> list[str]:
+        assert self.platform is not None
+        stocks, end = self.hosts.of_each("stocks"), time.monotonic() + STOCK_WITHIN_S
+        while self.platform.stock_breaches(stocks) and time.monotonic() < end:
+            time.sleep(0.1)
+        return self.platform.breaches(stocks)
+
     # ------------------------------------------------------------------ CPU of others
 
-    def _cpu(self, pids: Sequence[int]) -> float:
-        return sum(cpu_s(pid) for pid in pids)
-
-    def _broker_cpu(self) -> float:
-        return cpu_s(self.broker.pid)
+    def _cpu(self) -> tuple[float, float, float]:
+        """Of machines, broker, platform."""
+        hosts = sum(cpu_s(pid) for pid in self.hosts.pids)
+        platform = 0.0 if self.platform is None else cpu_s(self.platform.pid)
+        return hosts, cpu_s(self.broker.pid), platform
 
 
 def cpu_s(pid: int) -> float:
@@ -312,7 +362,9 @@ def spread(sales: Sequence[Sale], what: str) -> dict[str, float]:
     }
 
 
-HEAD = "phase                     s  sales/s  CPU machines  broker   ms to accepted | to finished"
+HEAD = "phase                     s  sales/s  CPU machines  broker platform   ms to {} | to {}"
+ENDS = {True: ("each delivery's id", "its last callback"), False: ("accepted", "finished")}
+"""Of a sale, with a platform and straight."""
 
 
 def told(report: Report) -> str:
@@ -326,7 +378,7 @@ def told(report: Report) -> str:
         f"{report.machines} machines in {processes}; each {each}",
         f"{sold}, rejected {dict(report.rejected)}; {report.repeats} messages came again",
         "",
-        f"{HEAD} (median, p99, longest)",
+        f"{HEAD.format(*ENDS[report.platform])} (median, p99, longest)",
     ]
     for phase in report.phases:
         times = report.times.get(phase.name, {})
@@ -334,15 +386,20 @@ def told(report: Report) -> str:
         lines.append(
             f"{phase.name:20} {phase.took_s:6.1f} "
             f"{report.sold_in[phase.name] / phase.took_s:8.1f} "
-            f"{phase.hosts_cpu_s / phase.took_s:12.0%} {phase.broker_cpu_s / phase.took_s:7.0%}   "
-            + " | ".join(parts)
+            f"{phase.hosts_cpu_s / phase.took_s:12.0%} {phase.broker_cpu_s / phase.took_s:7.0%} "
+            f"{phase.platform_cpu_s / phase.took_s:8.0%}   " + " | ".join(parts)
         )
     back = report.back
     spread_s = f"first {back[0]:.1f} s, median {median(back):.1f} s, last {back[-1]:.1f} s"
     ends = f"{report.stopped} machines stopped and {report.killed} killed"
+    platform = (
+        f"the platform's kill: {report.lost_answers} answers lost, {report.abandoned} orders never"
+        f" paid for it; {report.corrections} timeouts corrected later"
+    )
     lines += [
         "",
         f"{report.cut} lines cut, {ends}",
+        *([platform] if report.platform else []),
         f"back at the broker: {spread_s}; in each second {report.back_each_second()}",
         f"warnings and errors of the daemons: {dict(report.log)}",
         *(f"  {name}: {words[:300]}" for name, words in report.errors.items()),
@@ -360,11 +417,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=30, help="sales a second")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--each-change", action="store_true", help="the broker saves after each")
+    parser.add_argument("--straight", action="store_true", help="merchants speak MQTT")
     parser.add_argument("--directory", type=Path, help="for journals and broker; default: /tmp")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="vc-fleet-", dir=given.directory) as directory:
-        fleet = Fleet(Path(directory), given.machines, given.seed, each_change=given.each_change)
+        fleet = Fleet(
+            Path(directory),
+            given.machines,
+            given.seed,
+            each_change=given.each_change,
+            straight=given.straight,
+        )
         try:
             report = fleet.play(given.minutes * 60, given.rate)
         finally:
