@@ -293,6 +293,30 @@ async def test_the_machines_own_count_rules(platform: Platform) -> None:
     assert await merchant.stock(221) == 3
 
 
+@pytest.mark.parametrize(
+    ("outcome", "lies", "finished", "stock"),
+    [
+        ("delivered", 7, "00.000", 7),
+        ("unknown", 7, "00.000", 7),
+        ("not_delivered", 8, "00.000", 8),
+        ("delivered", 8, "02.000", 7),
+        ("not_delivered", 8, "02.000", 8),
+    ],
+)
+async def test_an_inventory_overtakes_a_result(
+    platform: Platform, outcome: str, lies: int, finished: str, stock: int
+) -> None:
+    """After an outage a machine tells its stock at once, and behind it what became of a sale: the
+    unit was held although it had gone, and the inventory does not come again."""
+    command = await one(platform)
+    lanes = [{"channel": "B1", "stock": lies, "health": "ok"}]
+    await platform.says("inventory", lanes=lanes, at="2026-11-23T09:30:01.000Z")
+    assert await platform.merchant.stock(221) == lies - 1, "one is held"
+    at = f"2026-11-23T09:30:{finished}Z"
+    await platform.result(command, 1, outcome, finished_at=at)
+    assert await platform.merchant.stock(221) == stock
+
+
 async def test_a_lanes_test_is_told_like_a_delivery(platform: Platform) -> None:
     answer = await platform.merchant.signed(
         "/deliveries/debug",
