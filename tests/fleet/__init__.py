@@ -1,1 +1,1 @@
-"""Hundreds of machines against one real broker: `make fleet`, docs/fleet.md."""
+"""Hundreds of machines against one real broker and the platform: `make fleet`, docs/fleet.md."""
