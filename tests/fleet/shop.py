@@ -24,7 +24,7 @@ from tests.fleet.merchant import Sale
 from tests.fleet.platform import FleetPlatform
 from tests.platform.merchant import Answer, Merchant
 
-CONNECTIONS = 12
+CONNECTIONS = 32
 """Kept alive to the platform, for all sales."""
 AGAIN_S = 0.5
 """After no answer, or one that may be another later."""

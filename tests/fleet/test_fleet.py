@@ -14,7 +14,7 @@ from tests.fleet.merchant import Sale
 from tests.fleet.play import Fleet, told
 
 MACHINES = 20
-SELL_S, RATE, OUTAGE_S = 2.0, 10.0, 0.5
+SELL_S, RATE, OUTAGE_S = 1.2, 20.0, 0.3
 
 
 @pytest.mark.slow
