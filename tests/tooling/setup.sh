@@ -91,4 +91,4 @@ PIP_CONSTRAINT=$constraints PIP_BUILD_CONSTRAINT=$constraints \
 echo "$wanted" >"$stamp"
 command -v "${CC:-cc}" gcc clang >/dev/null ||
     say "no C compiler: tests of the disk model will be skipped. Remedy: apt-get install gcc libc6-dev"
-say "done: $venv/bin has vendingd, vendctl and firmware-sim"
+say "done: .venv/bin has vendingd, vendctl, firmware-sim and platform-sim"
