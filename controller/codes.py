@@ -193,7 +193,10 @@ REASONS: Mapping[Reason, tuple[str, str]] = MappingProxyType(
         Reason.MOTOR_MISSING: ("No motor is connected there.", "未检测到电机。"),
         Reason.MOTOR_FAULT: ("The motor draws a wrong current.", "电机电流异常。"),
         Reason.LANE_EMPTY: ("The lane is empty.", "货道已空。"),
-        Reason.LANE_DISABLED: ("The lane is disabled.", "货道已停用。"),
+        Reason.LANE_DISABLED: (
+            "The lane is out of sale: taken out by hand, suspended or in doubt.",
+            "货道已停售：人工停用、自动停用或状态存疑。",
+        ),
         Reason.DOOR_OPEN: ("The door is open.", "柜门未关。"),
         Reason.BOARD_OFFLINE: ("The board does not answer.", "控制板离线。"),
         Reason.BOARD_REFUSED: ("The board refused the command.", "控制板拒绝执行。"),

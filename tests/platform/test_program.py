@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from platform_sim.main import main
 from platform_sim.payload import Signing, open_payload
+from platform_sim.settings import load
 from tests.system.process import PROGRAMS
 
 ROOT = Path(__file__).parents[2]
@@ -86,3 +88,19 @@ def test_its_answers_are_json_that_curl_can_show() -> None:
     """The committed document names the same root as the program."""
     document = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))
     assert all(path.startswith("/api/openapi/v1/") for path in document["paths"])
+
+
+def test_the_example_is_the_machine_of_the_daemons_example() -> None:
+    """Same machine, cabinets and lanes: both files together are a whole that can be tried."""
+    (machine,) = load(EXAMPLE).machines
+    daemon = tomllib.loads((ROOT / "config" / "vending-controller.toml").read_text("utf-8"))
+    lanes = {
+        lane["channel"]: (lane["product_id"], lane["capacity"], cabinet["drop_sensor"])
+        for cabinet in daemon["cabinet"]
+        for lane in cabinet["lane"]
+    }
+    eyes = {cabinet.name: cabinet.light_eye for cabinet in machine.cabinets}
+    assert machine.machine_no == daemon["machine"]["machine_no"]
+    for product in machine.products:
+        known = (product.product_id, product.capacity, eyes[product.channel[0]])
+        assert known == lanes[product.channel]
