@@ -8,6 +8,7 @@ with it, and a flush of the disk is paid once for all of them.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import queue
 import sqlite3
 import threading
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 Answer = TypeVar("Answer")
 
@@ -42,7 +43,12 @@ class Store:
 
     def __init__(self, file: Path) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._connection = _opened(file)
+        self._alone = _alone(file)
+        try:
+            self._connection = _opened(file)
+        except BaseException:
+            self._alone.close()
+            raise
         self._closed = False
         self.wakes: list[asyncio.Event] = []
         """Set behind each commit: the pumps look whether there is something for them."""
@@ -67,6 +73,7 @@ class Store:
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)
             self._connection.close()
+            self._alone.close()
 
     async def _submit(self, act: Callable[[sqlite3.Connection], Any], *, reads: bool) -> Any:
         if self._closed:
@@ -145,8 +152,19 @@ def _begin_numbers(connection: sqlite3.Connection) -> None:
     )
 
 
-def _opened(file: Path) -> sqlite3.Connection:
+def _alone(file: Path) -> IO[bytes]:
+    """Of two programs on one database each would tell every merchant, and both out of order."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    lock = file.with_name(f"{file.name}.lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise sqlite3.DatabaseError(f"{file}: another platform-sim has it open") from None
+    return lock
+
+
+def _opened(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection)

@@ -361,3 +361,11 @@ async def test_a_birth_that_was_cut_begins_anew(
         assert numbers[1] == 2
     finally:
         await store.close()
+
+
+async def test_a_database_has_one_program(tmp_path: Path) -> None:
+    first = Store(tmp_path / "p.db")
+    with pytest.raises(sqlite3.DatabaseError, match="another platform-sim has it open"):
+        Store(tmp_path / "p.db")
+    await first.close()
+    await Store(tmp_path / "p.db").close()
