@@ -17,6 +17,8 @@ LONGEST_NAME = 10
 
 def take_over(tx: sqlite3.Connection, settings: Settings, *, now: float) -> None:
     """The settings say what there is; what happened to it (stock, state) the store keeps."""
+    # One that the settings name no more sells nothing: as one that changes its owner.
+    tx.execute("UPDATE machine SET operating = 'TRANSFER'")
     for plan in settings.machines:
         tx.execute(
             "INSERT INTO machine (machine_no, appid, name, address, operating, created_at)"

@@ -208,15 +208,17 @@ def _queue(
 
 
 def dispatch(tx: sqlite3.Connection, terms: Terms, machine_no: str) -> None:
-    """Where nothing holds the machine's lock, the oldest that waits takes it and goes out."""
+    """Where nothing holds the machine's lock, the oldest that waits takes it and goes out. One that
+    has waited for as long as an answer may take is left for the rules of time to end."""
     locked = tx.execute(
         "SELECT 1 FROM delivery WHERE machine_no = ? AND lock_until IS NOT NULL", (machine_no,)
     ).fetchone()
     if locked is not None:
         return
     row = tx.execute(
-        "SELECT * FROM delivery WHERE machine_no = ? AND state = 'queued' ORDER BY number LIMIT 1",
-        (machine_no,),
+        "SELECT * FROM delivery WHERE machine_no = ? AND state = 'queued' AND asked_at > ?"
+        " ORDER BY number LIMIT 1",
+        (machine_no, terms.now - terms.rules.backstop_s),
     ).fetchone()
     if row is None:
         return
@@ -446,6 +448,13 @@ def time_out(tx: sqlite3.Connection, terms: Terms, delivery: sqlite3.Row) -> Non
     again = find(tx, delivery["delivery_id"])
     assert again is not None  # noqa: S101  (it was there)
     settle(tx, terms, again)
+
+
+def give_up(tx: sqlite3.Connection, terms: Terms, delivery: sqlite3.Row) -> None:
+    """It waited for the machine too long, and goes out no more: a failure that is certain."""
+    for unit in units(tx, delivery["delivery_id"]):
+        set_unit(tx, delivery, unit["unit"], UnitStatus.FAILED, revision=1, reason="expired")
+    settle(tx, terms, delivery)
 
 
 def drop_lock(tx: sqlite3.Connection, terms: Terms, delivery: sqlite3.Row) -> None:

@@ -91,6 +91,7 @@ CREATE TABLE delivery (
 CREATE INDEX delivery_order ON delivery (order_id);
 CREATE INDEX delivery_record ON delivery (record_id);
 CREATE INDEX delivery_queue ON delivery (machine_no, number) WHERE state = 'queued';
+CREATE INDEX delivery_waits ON delivery (asked_at) WHERE state = 'queued';
 CREATE INDEX delivery_lock ON delivery (machine_no) WHERE lock_until IS NOT NULL;
 CREATE INDEX delivery_tests ON delivery (asked_at) WHERE order_id IS NULL;
 CREATE INDEX delivery_sent ON delivery (sent_at) WHERE state = 'sent';

@@ -37,6 +37,7 @@ async def run(store: Store, rules: Rules) -> None:
 
 def tick(tx: sqlite3.Connection, terms: Terms) -> None:
     _void_unpaid(tx, terms)
+    _waited(tx, terms)  # before an end below lets the next one out
     _backstop(tx, terms)
     _ceilings(tx, terms)
     booking.ask_for_gaps(tx, terms, AT_ONCE)
@@ -68,6 +69,16 @@ def _backstop(tx: sqlite3.Connection, terms: Terms) -> None:
     ).fetchall()
     for row in due:
         deliveries.time_out(tx, terms, row)
+
+
+def _waited(tx: sqlite3.Connection, terms: Terms) -> None:
+    """Asked for so long ago that whoever stood there has gone: it never went out, nothing moved."""
+    due = tx.execute(
+        "SELECT * FROM delivery WHERE state = 'queued' AND asked_at <= ? LIMIT ?",
+        (terms.now - terms.rules.backstop_s, AT_ONCE),
+    ).fetchall()
+    for row in due:
+        deliveries.give_up(tx, terms, row)
 
 
 def _ceilings(tx: sqlite3.Connection, terms: Terms) -> None:

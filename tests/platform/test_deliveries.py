@@ -119,6 +119,28 @@ async def test_the_lock_ends_at_its_ceiling(platform: Platform, product: int, ce
     assert len(await platform.commands()) == 1
 
 
+async def test_who_waits_for_two_minutes_gets_nothing_any_more(platform: Platform) -> None:
+    """The customer has gone; nothing went out, so the money may go back and the goods are there."""
+    merchant = platform.merchant
+    order_id, records = await merchant.paid_order("t1", (121, 1), (122, 1), (221, 1))
+    for record in records:
+        await merchant.deliver(order_id, record)
+    assert len(await platform.commands()) == 1
+    await platform.after(121)
+    assert await platform.commands() == []
+    told = [(body["record_id"], body["deliver_status"]) for body in await platform.callbacks()]
+    assert sorted(told) == [(records[0], "5"), (records[1], "0"), (records[2], "0")]
+    assert [await merchant.stock(product) for product in (121, 122, 221)] == [7, 8, 8]
+
+
+async def test_a_machine_that_the_settings_name_no_more_sells_nothing(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "p.db")
+    async with running(settings):
+        pass
+    async with running(settings.model_copy(update={"machines": settings.machines[1:]})) as platform:
+        assert (await platform.merchant.order("t1", (121, 1))).code == 30004
+
+
 async def test_a_queue_is_bounded(tmp_path: Path) -> None:
     async with running(settings_of(tmp_path / "p.db", rules={"queue": 2})) as platform:
         merchant = platform.merchant
