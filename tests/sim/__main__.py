@@ -25,6 +25,7 @@ from tests.sim.bounce import bouncing
 from tests.sim.scenario import LAYOUTS, Scenario, generate
 from tests.sim.storm import storm
 from tests.sim.tally import Tally
+from tests.sim.visiting import visiting
 from tests.sim.world import World
 
 STORY_LINES = 80
@@ -85,7 +86,7 @@ def bounce(seed: int, layout: str | None = None) -> Scenario:
     return bouncing(storm(seed, layout))
 
 
-KINDS = {"storm": storm, "mixed": mixed, "bounce": bounce}
+KINDS = {"storm": storm, "mixed": mixed, "bounce": bounce, "visiting": visiting}
 """What other than `scenario.generate` makes a run of a seed, by its option."""
 
 
@@ -155,6 +156,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--storm", action="store_true", help="a crash every second")
     parser.add_argument("--mixed", action="store_true", help="every fourth seed a storm")
     parser.add_argument("--bounce", action="store_true", help="a storm, and starts cut short in it")
+    parser.add_argument("--visiting", action="store_true", help="a technician at the books")
     parser.add_argument("--tally", type=Path, metavar="FILE", help="add the figures to this file")
     parser.add_argument("--matrix", action="store_true", help="what went wrong behind which write")
     parser.add_argument("--layout", choices=LAYOUTS, help="else by the seed")
