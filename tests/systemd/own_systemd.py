@@ -96,7 +96,8 @@ class OwnSystemd:
     def _process_1(self) -> int:
         assert self._world.alive, f"it ended with {self._world.exit_code}: {self._world.output()}"
         path = Path(f"/proc/{self._world.pid}/task/{self._world.pid}/children")
-        child = int(path.read_text().split()[0]) if path.read_text().split() else 0
+        children = path.read_text().split()
+        child = int(children[0]) if children else 0
         if child and Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
             return child
         return 0
