@@ -144,5 +144,6 @@ VERBS = (
         _arguments,
         note="Needs no daemon. Prints a script that the shell reads at its start; the words it\n"
         "completes come from vendctl, names of lanes and orders from the running daemon.",
+        asks_daemon=False,
     ),
 )

@@ -91,5 +91,6 @@ VERBS = (
         _arguments,
         note="The daemon must be stopped. The file is checked first, the present journal is set\n"
         "aside and never deleted, and cabinets wait for a count.",
+        asks_daemon=False,
     ),
 )

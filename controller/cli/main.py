@@ -99,7 +99,7 @@ def _run(given: list[str]) -> Exit:
     verb: Verb = args.verb
     try:
         with contextlib.ExitStack() as held:
-            if getattr(args, "offline", False):
+            if getattr(args, "offline", False) and verb.asks_daemon:
                 settings_file = Path(getattr(args, "config", settings.DEFAULT_FILE))
                 where = held.enter_context(offline.daemon_without_broker(settings_file, where))
             return verb.run(Session(Daemon(where, timeout_s), json=as_json, yes=yes), args)

@@ -166,6 +166,7 @@ VERBS = (
         run_check,
         _arguments,
         note="Needs no daemon. Exit code 1 when the daemon would not start with the file.",
+        asks_daemon=False,
     ),
     Verb(
         "config show",
@@ -192,5 +193,6 @@ VERBS = (
         ),
         run_schema,
         note="For an editor that completes and checks TOML. Needs no daemon.",
+        asks_daemon=False,
     ),
 )

@@ -52,6 +52,8 @@ class Verb:
     arguments: Callable[[argparse.ArgumentParser], None] = no_arguments
     note: str = ""
     """For the end of its help: what its exit code 1 means, what it waits for."""
+    asks_daemon: bool = True
+    """False: it works without any, and with --offline starts none that would hold the journal."""
 
 
 def channel(text: str) -> str:

@@ -130,7 +130,7 @@ def test_p13_a_backup_of_the_running_daemon_is_put_back_and_admits_it(
     waiting = {topic["topic"]: topic for topic in json.loads(outbox(site))["topics"]}
     assert (waiting["event"]["count"], waiting["event"]["why"]) == (1, "not_connected")
     site.daemon.terminate()
-    restored = site.daemon.ctl(*restore)
+    restored = site.daemon.ctl("--offline", *restore)
     assert restored["set_aside"].endswith(".db")
     site.broker.up()
     site.daemon.up()
