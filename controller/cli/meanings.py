@@ -63,9 +63,12 @@ WORDS = frozenset(
         *(later("clear"), later("blocked"), later("faulty"), later("absent")),
         *(later("unverified"), later("watched"), later("open"), later("closed")),
         later("unknown"),
+        # a cabinet's kind
+        *(later("track"), later("spiral"), later("locker")),
         # how the daemon stopped
         *(later("clean"), later("crash"), later("power"), later("watchdog")),
         # the steps of a cycle
+        *(later("opened"), later("written")),
         *(later("frame_written"), later("acknowledged"), later("moving"), later("ended")),
         *(later("not_written"), later("refused_before_motion"), later("collision")),
         *(later("line_lost"), later("line_back"), later("conflicting"), later("restarted")),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.cli import screen
+from controller.cli.meanings import glossed, meant
 from controller.cli.status import troubles_of
 from controller.cli.watch.seen import Seen
 from controller.cli.watch.shelves import (
@@ -25,7 +26,7 @@ from controller.cli.watch.shelves import (
     shelves,
     top,
 )
-from controller.cli.words import say
+from controller.cli.words import joined, later, say
 
 STATES = ("opened", "written", "accepted", "moving", "ended")
 """A cycle's way, as docs/cycle.md names it."""
@@ -33,6 +34,8 @@ STATES = ("opened", "written", "accepted", "moving", "ended")
 MOST_UNKNOWN = 3
 MOST_TROUBLES = 3
 """More are counted: the lanes below must stay on the screen."""
+
+GAP = "  "
 
 LEAST_LINES = 2
 """Of what leaves and of frames each, however little room there is."""
@@ -43,8 +46,8 @@ EDGES = 12
 SHORT_S, LONG_S = 0.2, 1.0
 """An item that falls past the eye takes less than the one, a hand longer than the other."""
 
-KEYS = "[t]est [f]ill [e]nable [d]isable [x]stop [a]start [s]ervice [r]esolve [q]uit"
-SHORT_KEYS = "t test f fill e on d off x stop a start s svc r resolve q"
+KEYS = later("[t]est [f]ill [e]nable [d]isable [x]stop [a]start [s]ervice [r]esolve [q]uit")
+SHORT_KEYS = later("t test f fill e on d off x stop a start s svc r resolve q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,8 @@ class Look:
 def page(seen: Seen, width: int, height: int, signs: Signs, look: Look) -> list[Line]:
     """Exactly `height` lines of at most `width` columns."""
     why: list[Line] = [[(seen.why, "bad")]] if seen.lost_at is not None else []
-    head = [first_line(seen), *why, *_summary(seen, signs), *_unknown(seen), *_troubles(seen)]
+    head = [first_line(seen), *why, *_summary(seen, width, signs)]
+    head += [*_unknown(seen), *_troubles(seen)]
     middle = [*_chosen(seen, look.chosen), *_cycles(seen, signs), *_eyes(seen, signs)]
     foot: list[Line] = [_foot(look, width)]
     room = height - len(head) - len(middle) - len(foot)
@@ -131,7 +135,7 @@ def first_line(seen: Seen) -> Line:
         sentence = say(
             "Nothing moves. Lane {channel} waits: {why}",
             channel=waits[0].get("channel", "?"),
-            why=waits[0].get("why", "?"),
+            why=meant(waits[0].get("why", "?")),
         )
         return [(sentence, "loud")]
     return [(say("Nothing moves."), "good")]
@@ -152,7 +156,8 @@ def _may_turn(seen: Seen) -> list[str]:
     return sorted(silent | told)
 
 
-def _summary(seen: Seen, signs: Signs) -> list[Line]:
+def _summary(seen: Seen, width: int, signs: Signs) -> list[Line]:
+    """On as many lines as it takes: no sign of it falls off a narrow screen."""
     machine = seen.part("machine")
     if not machine:
         return []
@@ -168,15 +173,30 @@ def _summary(seen: Seen, signs: Signs) -> list[Line]:
             (say("journal"), (machine.get("journal") or {}).get("writable")),
         )
     ]
-    mode = say("stopping") if machine.get("stopping") else str(machine.get("mode", "?"))
+    mode = say("stopping") if machine.get("stopping") else meant(machine.get("mode", "?"))
     orders = machine.get("open_orders", "?")
     open_and_unsent = say("  open {orders}, to send {waiting}", orders=orders, waiting=waiting)
-    line: Line = [(mode, "loud"), (f"{open_and_unsent} ", "")]
+    told: Line = [(mode, "loud"), (open_and_unsent, "")]
     for name, ok in marks:
         sign = signs.health["ok" if ok else "disabled"]
-        line.append((f" {sign}{name}", "good" if ok else "bad"))
-    line.append((f"  {machine.get('machine_no', '')}", "faint"))
-    return [line]
+        gap = GAP if name == marks[0][0] else " "
+        told.append((f"{gap}{sign}{name}", "good" if ok else "bad"))
+    told.append((f"{GAP}{machine.get('machine_no', '')}", "faint"))
+    return _packed(told, width)
+
+
+def _packed(spans: Line, width: int) -> list[Line]:
+    """Whole spans, as many as fit on each line; none begins one with its gap."""
+    lines: list[Line] = [[]]
+    left = width
+    for text, style in spans:
+        if lines[-1] and screen.columns_of(text) > left:
+            lines.append([])
+            left = width
+        kept = text if lines[-1] else text.lstrip()
+        lines[-1].append((kept, style))
+        left -= screen.columns_of(kept)
+    return lines
 
 
 def _unknown(seen: Seen) -> list[Line]:
@@ -193,7 +213,7 @@ def unknown_in_words(unit: Mapping[str, Any]) -> str:
         "channel": unit.get("channel", "?"),
         "order": screen.order_key(unit),
         "unit": unit.get("unit", "?"),
-        "reason": unit.get("reason") or "?",
+        "reason": meant(unit.get("reason") or "?"),
         "at": screen.at(unit.get("at"), day=False),
     }
     if unit.get("order_id") is None:
@@ -222,8 +242,8 @@ def _troubles(seen: Seen) -> list[Line]:
             )
     for channel, lane in seen.part("lanes").items():
         if lane.get("health") != "ok":
-            why = lane.get("health_reason") or say("no reason known")
-            health = lane.get("health", "?")
+            why = meant(lane.get("health_reason") or "") or say("no reason known")
+            health = meant(lane.get("health", "?"))
             found.append(say("lane {name}: {health} ({why})", name=channel, health=health, why=why))
     lines: list[Line] = [[(f"! {trouble}", "bad")] for trouble in found[:MOST_TROUBLES]]
     if len(found) > MOST_TROUBLES:
@@ -277,9 +297,10 @@ def _all_lanes(
 def _cabinet(name: str, cabinet: Mapping[str, Any]) -> Line:
     state = str(cabinet.get("state", "?"))
     style = "good" if state in ("ready", "running") else "bad"
-    line: Line = [(f"{name} {cabinet.get('kind', '')} ", "loud"), (state, style)]
+    kind = meant(cabinet.get("kind", ""))
+    line: Line = [(f"{name} {kind} ", "loud"), (meant(state), style)]
     if cabinet.get("eye") not in (None, "absent"):
-        line.append((say("  light eye {eye}", eye=cabinet["eye"]), ""))
+        line.append((say("  light eye {eye}", eye=meant(cabinet["eye"])), ""))
     return line
 
 
@@ -290,8 +311,8 @@ def _chosen(seen: Seen, chosen: str) -> list[Line]:
         return []
     fields = {name: lane.get(name, "?") for name in ("product_id", "stock", "capacity", "cycles")}
     told = say("product {product_id}, {stock} of {capacity}, {cycles} cycles", **fields)
-    words = [told, str(lane.get("health", "?")), str(lane.get("health_reason") or "")]
-    return [[(f"> {chosen} ", "loud"), (", ".join(word for word in words if word), "")]]
+    words = [told, meant(lane.get("health", "?")), meant(lane.get("health_reason") or "")]
+    return [[(f"> {chosen} ", "loud"), (joined([word for word in words if word]), "")]]
 
 
 # --------------------------------------------------------------------------- what runs
@@ -310,16 +331,23 @@ def _cycle(cycle: Mapping[str, Any]) -> Line:
     name = (f"{cycle.get('channel', '?')} {cycle.get('purpose', '?')}  ", "loud")
     outcome = cycle.get("outcome")
     if cycle.get("state") == "waiting":
-        return [name, (say("waits: {why}", why=cycle.get("why", "?")), "")]
+        return [name, (say("waits: {why}", why=meant(cycle.get("why", "?"))), "")]
     if outcome is None:
-        state = str(cycle.get("state"))
+        state = _step(str(cycle.get("state")))
         broken = "" if cycle.get("line_up", True) else say("  (no link)")
-        words = state + (f" ({cycle['reason']})" if cycle.get("reason") else "") + broken
+        words = state + (f" ({meant(cycle['reason'])})" if cycle.get("reason") else "") + broken
         return [name, (words, "loud")]
-    why = ", ".join(str(cycle[each]) for each in ("reason", "evidence") if _says(cycle.get(each)))
+    told = [meant(cycle["reason"])] if _says(cycle.get("reason")) else []
+    why = joined(told + ([say(str(cycle["evidence"]))] if _says(cycle.get("evidence")) else []))
     drops = cycle.get("drops") or 0
     counted = say(", {drops} fell", drops=drops) if drops > 1 else ""
-    return [name, (f"{outcome} ({why}{counted})", "good" if outcome == "delivered" else "bad")]
+    shown_outcome = f"{glossed(outcome)} ({why}{counted})"
+    return [name, (shown_outcome, "good" if outcome == "delivered" else "bad")]
+
+
+def _step(state: str) -> str:
+    """A state of a cycle; `accepted` is an order's word, too."""
+    return say(state) if state in STATES else meant(state)
 
 
 def _says(word: object) -> bool:
@@ -339,7 +367,7 @@ def _way(cycle: Mapping[str, Any], signs: Signs) -> Line:
         if isinstance(at, int | float) and isinstance(opened, int | float) and state != "opened":
             after = f" {max(at - opened, 0) * 1000:.0f}"
         mark = signs.reached if reached else signs.not_reached
-        line.append((f" {mark}{state}{after}", "" if reached else "faint"))
+        line.append((f" {mark}{_step(state)}{after}", "" if reached else "faint"))
     return line
 
 
@@ -351,7 +379,7 @@ def _eyes(seen: Seen, signs: Signs) -> list[Line]:
         level = str(board["eye"])
         drawn, widths = _trace(board.get("eye_changes") or (), signs)
         style = "good" if level == "clear" else "bad"
-        line: Line = [(say("eye {board} ", board=name), "loud"), (level, style)]
+        line: Line = [(say("eye {board} ", board=name), "loud"), (meant(level), style)]
         line.append((f" {drawn}", ""))
         if widths:
             told = ", ".join(f"{width * 1000:.0f}" for width in widths)
@@ -437,4 +465,5 @@ def _frames(seen: Seen, signs: Signs) -> list[Line]:
 def _foot(look: Look, width: int) -> Line:
     if look.note:
         return [(look.note, "loud")]
-    return [(KEYS if width >= len(KEYS) else SHORT_KEYS, "faint")]
+    keys = say(KEYS)
+    return [(keys if width >= screen.columns_of(keys) else say(SHORT_KEYS), "faint")]

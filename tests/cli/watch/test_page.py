@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,7 @@ from controller.cli import screen
 from controller.cli.watch.page import Look, first_line, order_of_lanes, page
 from controller.cli.watch.seen import Seen
 from controller.cli.watch.shelves import ASCII, UTF8, shelves
+from controller.cli.words import LANGUAGE
 from tests.cli.watch.snapshots import (
     MOMENTS,
     RECORDING,
@@ -131,3 +133,34 @@ def test_nothing_that_a_stream_may_hold_is_a_crash() -> None:
     seen.take({"data": {"x": {}}})
     seen.take_frame({"frame": "zz", "at": None})
     assert len(page(seen, 20, 5, ASCII, Look())) == 5
+
+
+ENGLISH = re.compile(
+    "ready|dispensing|running|stopped|out_of_service|track|spiral|unverified|clear|blocked"
+    "|disabled|suspended|opened|written|accepted|moving|ended|quarantined|, ok|its turn|test\\b"
+)
+"""Words of states that have their Chinese in `status`. Topics, kinds of events, reasons of a
+person and names of boards are the same in each language, as are names of frames."""
+
+
+@pytest.mark.parametrize("moment", ["at_rest", "moving", "in_trouble", "lost"])
+def test_the_page_is_chinese_in_chinese_and_nothing_of_it_falls_off_a_phone(
+    moment: str,
+) -> None:
+    """A wide sign takes two columns."""
+    seen = MOMENTS[moment]()
+    LANGUAGE.set("zh")
+    try:
+        lines = page(seen, 60, 24, UTF8, Look("A12"))
+    finally:
+        LANGUAGE.set("en")
+    text = text_of(lines).splitlines()
+    assert max(map(screen.columns_of, text)) <= 60
+    shown = [line for line in text if not re.match(r"\d\d:\d\d:\d\d", line)]  # of frames, events
+    told = {line: found for line in shown if (found := ENGLISH.findall(line))}
+    assert told == {}
+    summary = " ".join(text[:4])
+    for sign in ("✓消息服务器", "✓main", "✓side", "✓时钟", "✓日志", "16327129"):
+        assert sign in summary
+    assert text[-1].startswith("t测试")
+    assert text[-1].endswith("q退出")
