@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from controller import config_lines, config_words
+from controller import config_lines, config_prose, config_words, prose
 from controller.config_rules import RULES, Draft, Finding, Part, derived
 from controller.config_tables import (
     BOARD_TABLES,
@@ -45,7 +45,6 @@ MAX_BYTES = 1 << 20
 """A full machine of 600 lanes is 60 KiB; more than this is not a settings file."""
 TWICE = ("Cannot overwrite", "Cannot declare", "Cannot redefine", "Cannot mutate", "Duplicate")
 """How tomllib begins to speak of a key or table that is there already, in its versions."""
-ONE_OF_TWO = "keep one of them, or write [[…]] where several are meant, as [[cabinet]]"
 CREDENTIALS = Path("/run/credentials")
 """Files here exist only inside the running service (systemd.exec(5), LoadCredential=)."""
 
@@ -140,16 +139,14 @@ def judge(text: str, name: str, unreadable: Unreadable = lambda _: None) -> Verd
     try:
         raw = tomllib.loads(text)
     except RecursionError:
-        return _refused(name, 1, "nested too deeply; no setting needs that")
+        return _refused(name, 1, config_prose.NESTED)
     except ValueError as error:
         found = re.search(r" \(at line (\d+), column \d+\)", str(error))
         line = int(found[1]) if found else text.rstrip("\n").count("\n") + 1
         what = str(error)[:200].splitlines()[0] if str(error) else "no TOML"
         if what.startswith(TWICE):
-            return _refused(name, line, f"this key or table stands twice; {ONE_OF_TWO}")
-        return _refused(
-            name, line, f"this is not TOML: {what}; text needs quotes, tables their brackets"
-        )
+            return _refused(name, line, config_prose.TWICE)
+        return _refused(name, line, config_prose.NO_TOML.format(what=what))
     return judge_parsed(raw, text, name, unreadable)
 
 
@@ -176,19 +173,19 @@ def _judge_file(path: Path) -> Verdict:
     name = config_words.shown(str(path))
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would keep us waiting
-            return _refused(name, 0, "is no file; name the settings file itself")
+            return _refused(name, 0, config_prose.NO_FILE)
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
-        return _refused(name, 0, f"cannot be read ({why}); check the path and its permissions")
+        return _refused(name, 0, config_prose.CANNOT_BE_READ.format(why=why))
     if len(content) > MAX_BYTES:
-        return _refused(name, 0, f"larger than {MAX_BYTES} bytes; this is no settings file")
+        return _refused(name, 0, config_prose.TOO_LARGE.format(bytes=MAX_BYTES))
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        return _refused(name, line, "bytes that are not UTF-8; save the file as UTF-8 text")
+        return _refused(name, line, config_prose.NOT_UTF8)
     return judge(text.replace("\r\n", "\n"), name, _why_unreadable)
 
 
@@ -200,13 +197,13 @@ def _refused(name: str, line: int, what: str) -> Verdict:
 def _why_unreadable(path: Path) -> str | None:
     try:
         if not path.exists():
-            return "no such file"
+            return prose.NO_SUCH_FILE
         if not path.is_file():
-            return "not a file"
+            return prose.NOT_A_FILE
         with path.open("rb") as file:
             file.read(1)
     except (OSError, ValueError) as error:
-        return (error.strerror if isinstance(error, OSError) else None) or "unusable path"
+        return (error.strerror if isinstance(error, OSError) else None) or prose.UNUSABLE_PATH
     return None
 
 
@@ -243,7 +240,7 @@ def _files(draft: Draft, unreadable: Unreadable) -> Iterator[Finding]:
             place,
             "not checked: it exists only inside the running service"
             if outside
-            else f"cannot be read: {why}",
+            else config_prose.FILE_UNREADABLE.format(why=why),
             "start the service to see"
             if outside
             else "check the path, and that the daemon's user may read it",
@@ -274,7 +271,9 @@ def _read_tables(raw: Mapping[str, Any], findings: list[Finding]) -> tuple[Draft
     for name, model in SINGLE_TABLES.items():
         content = raw.get(name, {})
         if not isinstance(content, dict):
-            findings.append(Finding((name,), "must be a table", f"write [{name}] above its keys"))
+            findings.append(
+                Finding((name,), "must be a table", config_prose.WRITE_TABLE.format(name=name))
+            )
             content = None
         table, single[name] = _judge_table(model, content, (name,), findings)
         if table is not None:
@@ -303,7 +302,9 @@ def _array(
     good = content if isinstance(content, list) else []
     if not isinstance(content, list) or any(not isinstance(each, dict) for each in content):
         findings.append(
-            Finding(path, "must be an array of tables", f"write [[{dotted}]] above each")
+            Finding(
+                path, "must be an array of tables", config_prose.WRITE_TABLES.format(name=dotted)
+            )
         )
     return [(index, each) for index, each in enumerate(good) if isinstance(each, dict)]
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller import config_prose
 from controller.config_lines import Path
 from controller.config_tables import ACTING_VERBS
 from controller.model import canonical_channel
@@ -180,7 +181,7 @@ def cabinets_have_boards(draft: Draft) -> Iterator[Finding]:
             yield Finding(
                 cabinet.at("board"),
                 "names a board that no [[board]] table defines",
-                f"use one of: {known}",
+                config_prose.USE_ONE_OF.format(names=known),
                 board,
             )
     for board_part in draft.boards:
@@ -214,8 +215,8 @@ def channels_belong(draft: Draft) -> Iterator[Finding]:
             if name and channel and not channel.startswith(name):
                 yield Finding(
                     lane.at("channel"),
-                    f"a channel of cabinet {name} must begin with {name}",
-                    f"write {name}{channel[1:]}, or move the lane to cabinet {channel[0]}",
+                    config_prose.OTHER_CABINET.format(name=name, letter=name),
+                    config_prose.RENAME_OR_MOVE.format(channel=name + channel[1:], name=channel[0]),
                     channel,
                 )
 
@@ -265,8 +266,8 @@ def stock_fits(draft: Draft) -> Iterator[Finding]:
             if stock is not None and capacity is not None and stock > capacity:
                 yield Finding(
                     lane.at("initial_stock"),
-                    f"more than the lane's capacity of {capacity}",
-                    f"write 0 to {capacity}",
+                    config_prose.ABOVE_CAPACITY.format(capacity=capacity),
+                    config_prose.WRITE_UP_TO.format(capacity=capacity),
                     stock,
                 )
 

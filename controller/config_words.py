@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from controller import config_prose
 from controller.config_lines import Path, line_of
 from controller.config_rules import Finding
 from controller.config_tables import BOARD_TABLES, CabinetTable, Table, TlsTable
@@ -22,37 +23,6 @@ LONGEST_NAME = 64
 """Characters of a key that we search a likely meaning for."""
 LONGEST_SHOWN = 256
 """Characters of a file's or key's name in a message: a whole path in most cases."""
-
-_WORDS: Mapping[str, tuple[str, str]] = {
-    "missing": ("is missing", "add it"),
-    "string_type": ("must be text", "put it in quotes"),
-    "int_type": ("must be a whole number", "write it without quotes and without a point"),
-    "int_from_float": ("must be a whole number", "write it without a point"),
-    "float_type": ("must be a number", "write it without quotes"),
-    "finite_number": ("must be a finite number", "write a plain number"),
-    "bool_type": ("must be true or false", "write it without quotes, in small letters"),
-    "tuple_type": ("must be a list", "write it in square brackets"),
-    "model_type": ("must be a table", "write it as a table of its own, in brackets"),
-    "greater_than": ("is too small", "write more than {gt}"),
-    "greater_than_equal": ("is too small", "write at least {ge}"),
-    "less_than_equal": ("is too large", "write at most {le}"),
-    "literal_error": ("is not a possible value", "use one of {expected}"),
-    "string_too_short": ("is empty", "give it a value, or remove the key"),
-    "string_too_long": ("is too long", "at most {max_length} characters"),
-    "value_error": ("{error}", "see the example file"),
-}
-"""pydantic's kind of error -> what is wrong, and the remedy."""
-
-_PATTERNS: Mapping[str, tuple[str, str]] = {
-    "machine_no": ("must be eight ASCII digits", 'write it in quotes, like "16327129"'),
-    "host": ("is no host name or address", "write a name or an address; the port has its own key"),
-    "read_group": ("is no name of a Unix group", "write a name like vending"),
-    "act_group": ("is no name of a Unix group", "write a name like vending-tech"),
-}
-_NAMES: Mapping[str, tuple[str, str]] = {
-    "board": ("is no name for a board", "use up to 32 letters, digits, - and _"),
-    "cabinet": ("must be one capital letter", "its channels begin with it: A for A1, A2, …"),
-}
 
 
 def from_pydantic(model: type[Table], detail: ErrorDetails, path: Path, found: int) -> Finding:
@@ -65,12 +35,14 @@ def from_pydantic(model: type[Table], detail: ErrorDetails, path: Path, found: i
         known = [*fields, "lane"] if model is CabinetTable else list(fields)
         return unknown(place, key, known, found, "key")
     if kind == "string_pattern_mismatch":
-        named = _NAMES.get(str(path[0])) if key == "name" else None
-        what, remedy = named or _PATTERNS.get(key, ("is not well-formed", "see the example file"))
+        named = config_prose.NAMES.get(str(path[0])) if key == "name" else None
+        what, remedy = named or config_prose.PATTERNS.get(
+            key, ("is not well-formed", "see the example file")
+        )
     else:
         context = {name: str(each) for name, each in detail.get("ctx", {}).items()}
         fallback = (detail["msg"].replace("{", "{{").replace("}", "}}"), "see the example file")
-        what, remedy = _WORDS.get(kind, fallback)
+        what, remedy = config_prose.WORDS.get(kind, fallback)
         what, remedy = what.format(**context), remedy.format(**context)
     if kind == "missing" or isinstance(value, dict) or _is_secret(key):
         value = None
@@ -83,16 +55,20 @@ def _is_secret(key: str) -> bool:
 
 def unknown(place: Path, key: str, known: Sequence[str], found: int, noun: str) -> Finding:
     """The value is never shown: it may be a password in the wrong place."""
-    remedy = "remove it"
+    remedy = config_prose.REMOVE
     owners = [name for name, model in BOARD_TABLES.items() if key in model.model_fields]
     if _is_secret(key):
-        remedy = "secrets stay out of this file: name a file by [mqtt] password_file"
+        remedy = config_prose.SECRETS_STAY_OUT
     elif place[0] == "board" and owners:
-        remedy = f"remove it; it belongs to protocol {', '.join(owners)}"
+        remedy = config_prose.OF_PROTOCOL.format(protocols=", ".join(owners))
     elif found < MAX_FINDINGS and len(key) <= LONGEST_NAME:
         near = difflib.get_close_matches(key, known, 1)
-        remedy = f"did you mean {near[0]}?" if near else f"remove it; known: {', '.join(known)}"
-    return Finding(place, f"unknown {noun}", remedy)
+        remedy = (
+            config_prose.DID_YOU_MEAN.format(name=near[0])
+            if near
+            else config_prose.REMOVE_OF_KNOWN.format(names=", ".join(known))
+        )
+    return Finding(place, config_prose.UNKNOWN[noun], remedy)
 
 
 def texts(

@@ -26,6 +26,7 @@ SETTINGS = tuple(
     for name in (
         "config",
         "config_lines",
+        "config_prose",
         "config_rules",
         "config_schema",
         "config_shown",
@@ -61,6 +62,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "controller.codes",
         "controller.certificate_dates",
         "controller.config",
+        "controller.config_prose",
         "controller.config_schema",
         "controller.lane_verdict",
         "controller.journal.restoring",  # offline: no daemon is there to ask

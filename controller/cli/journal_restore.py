@@ -10,6 +10,7 @@ from pathlib import Path
 
 from controller.cli import screen
 from controller.cli.exits import Exit, Trouble
+from controller.cli.meanings import meant
 from controller.cli.settings import DEFAULT_FILE
 from controller.cli.verbs import Line, Session, Verb, confirm
 from controller.cli.words import say
@@ -45,9 +46,9 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
             )
             done = restoring.put_in_place(_who(), time.time())
     except StateDirInUse as trouble:
-        raise Trouble(Exit.REFUSED, "daemon_runs", str(trouble)) from trouble
+        raise Trouble(Exit.REFUSED, "daemon_runs", meant(str(trouble))) from trouble
     except JournalError as trouble:
-        raise Trouble(Exit.REFUSED, "not_restored", str(trouble)) from trouble
+        raise Trouble(Exit.REFUSED, "not_restored", meant(str(trouble))) from trouble
     aside = None if done.set_aside is None else str(done.set_aside)
     if session.json:
         told = {"journal": str(folder / "journal.db"), "set_aside": aside, "birth": backup.birth}

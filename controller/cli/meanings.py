@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from string import Formatter
 
+from controller import config_prose
 from controller.cli.words import LANGUAGE, known, later, say
 from controller.codes import CODES, REASONS
 from controller.model import Code, Reason
@@ -126,14 +128,22 @@ def _said(template: object, fields: object) -> str:
     if not all(isinstance(value, str | int | float) for value in fields.values()):
         return ""
     try:
-        return say(template).format(**{name: _field(part) for name, part in fields.items()})
+        said = {name: _field(name, part) for name, part in fields.items()}
+        return say(template).format(**said)
     except (LookupError, ValueError, TypeError, AttributeError):
         return ""
 
 
-def _field(part: object) -> object:
-    """A sentence inside a sentence; a code or a name stays what it is."""
-    return meant(part) if isinstance(part, str) and " " in part else part
+STATES_IN = frozenset({"why", "trouble", "health", "state", "eye"})
+"""Fields of refusals that may hold a state's word."""
+
+
+def _field(name: str, part: object) -> object:
+    """A sentence inside a sentence, and the word of a state where a state is meant; a code or a
+    name stays what it is."""
+    if isinstance(part, str) and (" " in part or name in STATES_IN):
+        return meant(part)
+    return part
 
 
 def glossed(code: object) -> str:
@@ -154,12 +164,42 @@ def meant(value: object) -> str:
         return say(text)
     if meaning := meaning_of_reason(text):
         return meaning.rstrip("。")
-    for template, pattern in _PROSE:
+    return _by_template(text, PROSE) or text
+
+
+def meant_finding(text: str) -> str:
+    """A line about a settings file: its place as it stands, then what is wrong and the remedy
+    in this language, as far as they are known."""
+    if LANGUAGE.get() == "en":
+        return text
+    whole = _WHOLE_FILE.fullmatch(text)
+    if whole and (said := _by_template(whole["what"], config_prose.OF_THE_FILE)):
+        return whole["place"] + said
+    found = _FINDING.fullmatch(text)
+    if found is None:
+        return text
+    what, remedy = (_half(found[name]) for name in ("what", "remedy"))
+    fields = {"place": found["place"], "value": found["value"] or ""}
+    return say("{place}{what}{value}; {remedy}", **fields, what=what, remedy=remedy)
+
+
+_WHOLE_FILE = re.compile(r"(?P<place>.+?(?::\d+)?: )(?P<what>.+)")
+_FINDING = re.compile(r"(?P<place>.+?:\d+: .+?: )(?P<what>.+?)(?P<value> \(.*\))?; (?P<remedy>.+)")
+"""As `config_words.texts` and `config_rules.Finding.text` put them together."""
+
+
+def _half(text: str) -> str:
+    return say(text) if known(text) else _by_template(text, config_prose.FINDINGS) or text
+
+
+def _by_template(text: str, templates: tuple[str, ...]) -> str:
+    """What fits none of the templates is not said: empty."""
+    for template, pattern in _patterns(templates):
         if found := pattern.fullmatch(text):
-            return say(template).format(
-                **{name: meant(part) for name, part in found.groupdict().items()}
-            )
-    return text
+            parts = found.groupdict()
+            fields = {name: meant(part) for name, part in parts.items()}
+            return say(template).format(**fields) if parts else say(template)
+    return ""
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -172,4 +212,7 @@ def _pattern(template: str) -> re.Pattern[str]:
     )
 
 
-_PROSE = [(template, _pattern(template)) for template in PROSE]
+@cache
+def _patterns(templates: tuple[str, ...]) -> list[tuple[str, re.Pattern[str]]]:
+    """Made when the first sentence asks: English needs none of them."""
+    return [(template, _pattern(template)) for template in templates]

@@ -24,6 +24,7 @@ from typing import Any
 from controller.cli import screen
 from controller.cli.client import Daemon
 from controller.cli.exits import Exit, Trouble
+from controller.cli.meanings import meant_finding
 from controller.cli.words import say
 
 READY_S = 60.0
@@ -80,7 +81,7 @@ def _owner_of_the_journal(settings_file: Path) -> pwd.struct_passwd | None:
         settings, _ = load(settings_file)
     except ConfigError:
         errors, _ = check_text(settings_file)
-        raise Trouble(Exit.USAGE, "bad_settings", "\n".join(errors)) from None
+        raise Trouble(Exit.USAGE, "bad_settings", "\n".join(map(meant_finding, errors))) from None
     state_dir = settings.machine.state_dir
     try:
         owner = state_dir.stat().st_uid

@@ -14,11 +14,14 @@ from typing import Any
 
 from controller.cli import screen
 from controller.cli.exits import Exit, Trouble
+from controller.cli.meanings import meant_finding
 from controller.cli.verbs import Line, Session, Verb
-from controller.cli.words import joined, say
+from controller.cli.words import joined, later, say
 from controller.config_shown import listed
 
 DEFAULT_FILE = "/etc/vending-controller/config.toml"
+SET, NOT_SET = later("(set)"), later("(not set)")
+"""All that is told of a secret."""
 
 
 def run_check(session: Session, args: argparse.Namespace) -> Exit:
@@ -30,9 +33,9 @@ def run_check(session: Session, args: argparse.Namespace) -> Exit:
         screen.as_json({"file": file, "errors": list(errors), "warnings": list(warnings)})
     else:
         for warning in warnings:
-            screen.data(say("warning: {text}", text=screen.clean(warning)))
+            screen.data(say("warning: {text}", text=screen.clean(meant_finding(warning))))
         for error in errors:
-            screen.data(say("error: {text}", text=screen.clean(error)))
+            screen.data(say("error: {text}", text=screen.clean(meant_finding(error))))
         if not errors:
             screen.words(say("{file}: the daemon can run with it.", file=file))
     return Exit.BAD_NEWS if errors else Exit.FINE
@@ -55,7 +58,7 @@ def run_show(session: Session, args: argparse.Namespace) -> Exit:
         screen.as_json({**facts, "settings": found})
         return Exit.BAD_NEWS if errors else Exit.FINE
     for error in errors:
-        screen.data(say("error: {text}", text=screen.clean(error)))
+        screen.data(say("error: {text}", text=screen.clean(meant_finding(error))))
     for line in _page(found):
         screen.data(line)
     if running and changed:
@@ -132,9 +135,9 @@ def _rows(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 def _told(setting: Mapping[str, Any], *, line: bool = True) -> str:
     """A value as the file would have it, and where it came from."""
-    value = "(not set)" if setting["value"] is None else setting["value"]
-    in_words = value in ("(set)", "(not set)")
-    text = str(value) if in_words else json.dumps(value, ensure_ascii=False)
+    value = NOT_SET if setting["value"] is None else setting["value"]
+    in_words = value in (SET, NOT_SET)
+    text = say(str(value)) if in_words else json.dumps(value, ensure_ascii=False)
     if setting["source"] == "default" and not in_words:
         return say("{value} (default)", value=text)
     return _placed(text, setting) if line else text

@@ -25,6 +25,7 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
 
+from controller import prose
 from controller.errors import JournalError, JournalUnreadable, JournalUnwritable, StateDirInUse
 
 BIRTHS_KEPT = 100
@@ -98,13 +99,9 @@ def for_people(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (ENOSPC, EDQUOT):
             raise JournalUnwritable(
-                f"no room for the journal in {folder} ({error}): free disk space and start again"
+                prose.NO_ROOM_FOR_JOURNAL.format(folder=folder, why=error)
             ) from error
-        raise JournalUnreadable(
-            f"the journal in {folder} cannot be used ({error}): give the directory and its files "
-            "to the daemon's user, look at how the disk is mounted, and start again; nothing was "
-            "changed"
-        ) from error
+        raise JournalUnreadable(prose.JOURNAL_UNUSABLE.format(folder=folder, why=error)) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -177,10 +174,9 @@ def take_lock(files: Files) -> int:
     except BlockingIOError:
         pid = os.read(handle, 20).decode("ascii", "replace").strip()
         os.close(handle)
-        holder = f"process {pid}" if pid.isdigit() else "another process"
+        holder = prose.PROCESS.format(pid=pid) if pid.isdigit() else prose.ANOTHER_PROCESS
         raise StateDirInUse(
-            f"{files.folder} is in use by {holder}: one daemon per state directory; "
-            "stop that one first (systemctl stop vending-controller)"
+            prose.STATE_DIR_IN_USE.format(folder=files.folder, holder=holder)
         ) from None
     with contextlib.suppress(OSError):  # a full disk: the lock holds without its pid
         os.ftruncate(handle, 0)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from controller import prose
 from controller.errors import JournalDamaged, JournalUnreadable, JournalUnwritable
 from controller.journal import migrations
 from controller.journal.files import (
@@ -123,7 +124,9 @@ class Restoring:
                 counters = _sound(connection, self._source)
                 (orders,) = connection.execute("SELECT COUNT(*) FROM orders").fetchone()
         except sqlite3.Error as error:
-            raise JournalDamaged(f"{self._source} cannot be read ({error})") from error
+            raise JournalDamaged(
+                prose.BACKUP_UNREADABLE.format(file=self._source, why=error)
+            ) from error
         return Backup(
             birth=counters.birth,
             newest_time=counters.newest_time,
@@ -142,14 +145,9 @@ def hold(state_dir: Path, source: Path) -> Iterator[Restoring]:
     """
     files = Files(state_dir)
     if not state_dir.is_dir():
-        raise JournalUnreadable(
-            f"there is no state directory {state_dir}: start the daemon once, or name its "
-            "settings with --config"
-        )
+        raise JournalUnreadable(prose.NO_STATE_DIR.format(folder=state_dir))
     if source.name in IN_THE_MAKING and source.parent.resolve() == state_dir.resolve():
-        raise JournalUnreadable(
-            f"{source} is what a killed backup or restore left: name a whole one"
-        )
+        raise JournalUnreadable(prose.HALF_MADE.format(file=source))
     with for_people(state_dir):
         new = not files.lock.exists()
         lock = take_lock(files)
@@ -173,16 +171,18 @@ def _regular(path: Path) -> Iterator[BinaryIO]:
     at it. Raises JournalUnreadable."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise JournalUnreadable(f"{path} is no file: name the backup's own file")
+            raise JournalUnreadable(prose.BACKUP_NO_FILE.format(file=path))
         # NONBLOCK: it may have been exchanged since for a pipe.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise JournalUnreadable(f"there is no file {path}: name the backup's own file") from None
+        raise JournalUnreadable(prose.NO_SUCH_BACKUP.format(file=path)) from None
     except OSError as error:
-        raise JournalUnreadable(f"{path} cannot be read ({error.strerror})") from error
+        raise JournalUnreadable(
+            prose.BACKUP_UNREADABLE.format(file=path, why=error.strerror)
+        ) from error
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise JournalUnreadable(f"{path} is no file: name the backup's own file")
+            raise JournalUnreadable(prose.BACKUP_NO_FILE.format(file=path))
         yield file
 
 
@@ -193,21 +193,18 @@ def _of_ours(file: BinaryIO, source: Path, size: int, *, alone: bool) -> None:
     told = HEADER.unpack(head.ljust(HEADER.size, b"\0"))
     magic, page, changes, pages, version, marked, counted_at = told
     if magic != MAGIC or marked != migrations.APPLICATION_ID:
-        raise JournalUnreadable(f"{source} is no journal of a vending controller")
+        raise JournalUnreadable(prose.NO_JOURNAL_OF_OURS.format(file=source))
     _known(version, source)
     whole = pages * (page if page != 1 else MAX_PAGE)
     if alone and changes == counted_at and size != whole:
-        raise JournalDamaged(
-            f"{source} is not whole: it has {size} bytes, and its first page tells of {whole}"
-        )
+        raise JournalDamaged(prose.NOT_WHOLE.format(file=source, bytes=size, whole=whole))
 
 
 def _known(version: int, source: Path) -> None:
     newest = migrations.newest_version()
     if version > newest:
         raise JournalUnreadable(
-            f"{source} has schema {version}, written by a newer program; this one knows {newest}: "
-            "install that version first"
+            prose.NEWER_JOURNAL.format(file=source, schema=version, newest=newest)
         )
 
 
@@ -217,9 +214,12 @@ def _room_for(folder: Path, size: int) -> None:
     free = disk.f_bavail * disk.f_frsize
     if free < size + ROOM_KEPT_BYTES:
         raise JournalUnwritable(
-            f"the backup takes {size / 1e6:.0f} MB beside the present journal, and {folder} has "
-            f"{free / 1e6:.0f} MB free of which {ROOM_KEPT_BYTES / 1e6:.0f} MB are kept for "
-            "customers: free disk space"
+            prose.NO_ROOM_FOR_BACKUP.format(
+                size=f"{size / 1e6:.0f}",
+                folder=folder,
+                free=f"{free / 1e6:.0f}",
+                kept=f"{ROOM_KEPT_BYTES / 1e6:.0f}",
+            )
         )
 
 
@@ -231,7 +231,9 @@ def _copy(part: BinaryIO, target: Path, size: int, source: Path) -> None:
             try:
                 chunk = part.read(min(left, CHUNK_BYTES))
             except OSError as error:
-                raise JournalUnreadable(f"{source} cannot be read ({error.strerror})") from error
+                raise JournalUnreadable(
+                    prose.BACKUP_UNREADABLE.format(file=source, why=error.strerror)
+                ) from error
             if not chunk:
                 break  # it was cut off meanwhile: what came is looked through
             file.write(chunk)
@@ -251,18 +253,20 @@ def _sound(connection: sqlite3.Connection, source: Path) -> Counters:
     """Ours, not newer than this program, whole. `source` is what a person knows it by."""
     marked = connection.execute("PRAGMA application_id").fetchone()[0]
     if marked != migrations.APPLICATION_ID:
-        raise JournalUnreadable(f"{source} is no journal of a vending controller")
+        raise JournalUnreadable(prose.NO_JOURNAL_OF_OURS.format(file=source))
     version = migrations.version(connection)
     _known(version, source)
     if version == 0 or migrations.shape(connection) != migrations.expected_shape(version):
-        raise JournalDamaged(f"{source}: its schema is not that of version {version}")
+        raise JournalDamaged(prose.OTHER_SCHEMA.format(file=source, version=version))
     said = [row[0] for row in connection.execute(f"PRAGMA integrity_check({FINDINGS})")]
     if said != ["ok"]:
-        raise JournalDamaged(f"{source} is damaged: {'; '.join(map(str, said))[:300]}")
+        raise JournalDamaged(
+            prose.BACKUP_DAMAGED.format(file=source, why="; ".join(map(str, said))[:300])
+        )
     migrations.migrate(connection)
     counters = read_counters(connection)
     if counters is None:
-        raise JournalDamaged(f"{source}: the row of counters is gone")
+        raise JournalDamaged(prose.NO_COUNTERS.format(file=source))
     return counters
 
 

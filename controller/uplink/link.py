@@ -13,6 +13,7 @@ thread, for whatever reason, is the end of the link.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import socket
 import ssl
@@ -32,6 +33,14 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from controller import prose
 from controller.uplink.intake import LARGEST_PAYLOAD
 from controller.uplink.logs import cut, trouble
+
+WORDS_OF: Mapping[int, str] = {
+    errno.ECONNREFUSED: prose.CONNECTION_REFUSED,
+    errno.ETIMEDOUT: prose.TIMED_OUT,
+    errno.ENETUNREACH: prose.NETWORK_UNREACHABLE,
+    errno.EHOSTUNREACH: prose.HOST_UNREACHABLE,
+}
+"""Error of connect(2) -> the same in words."""
 
 CONNECT_TIMEOUT_S = 10.0
 """TCP and TLS each. A mobile network that is up answers within three."""
@@ -157,13 +166,13 @@ class _Client(mqtt.Client):
 
     thread_ended: Callable[[], None] = staticmethod(lambda: None)
     failure = ""
-    """Why connecting failed, in the words of the operating system or of TLS."""
+    """Why connecting failed, in words; those of TLS as they stand."""
 
     def reconnect(self) -> MQTTErrorCode:
         try:
             return super().reconnect()
         except OSError as error:
-            self.failure = cut(str(error))
+            self.failure = cut(in_words(error))
             raise
 
     def let_go(self) -> None:
@@ -208,6 +217,16 @@ def _without_properties(command: int, packet: bytes) -> mqtt.MQTTMessage:
     length, digits = VariableByteIntegers.decode(packet[mid_ends:])  # type: ignore[no-untyped-call]
     message.payload = packet[mid_ends + digits + length :]
     return message
+
+
+def in_words(error: OSError) -> str:
+    """What a person can do something about, without the number of the operating system."""
+    if isinstance(error, socket.gaierror):
+        away = error.errno == socket.EAI_AGAIN
+        return prose.NO_NAME_SERVER if away else prose.NAME_NOT_FOUND
+    if isinstance(error, TimeoutError):
+        return prose.TIMED_OUT
+    return WORDS_OF.get(error.errno or 0, str(error))
 
 
 def _safely(callback: Callable[P, None]) -> Callable[P, None]:

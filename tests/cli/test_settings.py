@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (Chinese sentences have Chinese marks)
 """`config show` and `config schema`: the settings in force, and what may stand in their file."""
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ async def test_config_show_and_schema_need_no_daemon(vendctl: Vendctl, tmp_path:
     assert ["skew_s", "30.0 (line 6)"] in lines
     assert ["keepalive_s", "30 (default)"] in lines
     assert ["username", "(set) (line 10)"] in lines
+    chinese = await vendctl("config", "show", "--config", str(file), "--lang", "zh")
+    assert ("（已设置）" in chinese.out, "(set)" in chinese.out) == (True, False)
     told = json.loads((await vendctl("config", "show", "--config", str(file), "--json")).out)
     assert told["running"] is False
     file.write_text('[machine]\nmachine_no = "12"\n')

@@ -22,10 +22,12 @@ from controller.cli.meanings import (
     meaning_of_code,
     meaning_of_reason,
     meant,
+    meant_finding,
     refusal,
 )
 from controller.cli.words import LANGUAGE, say, say_count, speak
 from controller.codes import CODES, REASONS
+from controller.config import check_text
 from controller.dispensing.follow import event_name
 from controller.dispensing.interfaces import CycleEvent
 from controller.errors import Refused
@@ -322,6 +324,74 @@ def test_states_reasons_and_prose_of_the_daemon_are_said_in_chinese(chinese: Non
     assert meant("bent spiral") == "bent spiral"
     LANGUAGE.set("en")
     assert (meant("out_of_service"), glossed("delivered")) == ("out_of_service", "delivered")
+
+
+WRONG = """
+[machine]
+machine_no = 12
+machine_no_ = "16327129"
+[clock]
+skew_s = -4
+[mqtt]
+host = "a b"
+[mqtt.tls]
+ca_file = "/nowhere/ca.pem"
+[[board]]
+name = "main"
+protocol = "vbp"
+port = "/dev/ttyUSB0"
+[[cabinet]]
+name = "A"
+kind = "trak"
+board = "mian"
+"""
+
+
+def test_what_is_wrong_in_a_settings_file_is_said_in_chinese(chinese: None, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(WRONG)
+    errors, warnings = check_text(file)
+    assert len(errors) >= 7
+    assert len(warnings) == 2
+    for text, broken in (("a = ", "TOML"), ("a = 1\na = 2", "twice"), ("\xff", "UTF-8")):
+        file.write_text(text, encoding="latin-1")
+        errors += check_text(file)[0]
+        assert broken in errors[-1]
+    errors += check_text(tmp_path / "nope")[0] + check_text(tmp_path)[0]
+    for text in (*errors, *warnings):
+        said = meant_finding(text)
+        place, _, what = said.rpartition(": ") if "(" not in said else said.partition(" ")
+        assert text.startswith(place)
+        # What is left of English: keys, values, and what the parser of TOML says.
+        english = re.findall(r"\b(?:is|the|must|no|add|write|remove|use|cannot|mean)\b", what)
+        assert english == [], said
+    LANGUAGE.set("en")
+    assert [meant_finding(text) for text in errors] == errors
+
+
+def test_what_the_system_and_the_journal_refuse_is_said_in_chinese(chinese: None) -> None:
+    for text, said in {
+        "no connection to b:1883: connection refused": "连接被拒绝",
+        "no connection to b:1883: name not found": "找不到主机名",
+        "/var/x is in use by process 12: one daemon per state directory; stop that one first "
+        "(systemctl stop vending-controller)": "由进程 12使用",
+        "there is no state directory /x: start the daemon once, or name its settings with "
+        "--config": "没有状态目录 /x",
+        "/x cannot be read (Permission denied)": "无法读取 /x（没有权限）",
+    }.items():
+        assert said in meant(text)
+
+
+def test_the_state_inside_a_refusal_is_said_in_chinese_and_a_name_is_not(chinese: None) -> None:
+    """A board may be called `stopped`."""
+    template = "cabinet {cabinet}: {trouble}; `vendctl link` says why"
+    assert template in KNOWN
+    told = {
+        "message": "cabinet stopped: stopped",
+        "template": template,
+        "fields": {"cabinet": "stopped", "trouble": "stopped"},
+    }
+    assert refusal("out_of_service", told).startswith("货柜 stopped：已停用；")
 
 
 def test_each_sentence_of_a_refusal_is_found_for_the_catalogue() -> None:

@@ -22,6 +22,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from controller import config_prose
 from controller.prose import PROSE
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +80,7 @@ def sentences() -> list[Sentence]:
         *found,
         *refusals(),
         *(Sentence(text, "controller/prose.py", 0) for text in PROSE),
+        *settings(),
         *(Sentence(text, "argparse", 0) for text in ARGPARSE),
     ]
 
@@ -94,6 +96,23 @@ def refusals() -> list[Sentence]:
         for path, call in refusing()
         for text in _literals(call.args[TEMPLATE_AT[called(call)] :][:1])
     ]
+
+
+def settings() -> list[Sentence]:
+    """What `vendctl config check` says of a file: the halves of its findings."""
+    stated = [
+        Sentence(text, path.relative_to(ROOT).as_posix(), node.lineno)
+        for path in (DAEMON / "config.py", DAEMON / "config_rules.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and called(node) in {"Finding", "_twice"}
+        for text in _literals([part for given in node.args[1:3] for part in _branches(given)])
+    ]
+    named = (*config_prose.FINDINGS, *config_prose.OF_THE_FILE)
+    return [*stated, *(Sentence(text, "controller/config_prose.py", 0) for text in named)]
+
+
+def _branches(node: ast.expr) -> list[ast.expr]:
+    return [node.body, node.orelse] if isinstance(node, ast.IfExp) else [node]
 
 
 def refusing() -> list[tuple[Path, ast.Call]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import signal
 import socket
@@ -16,7 +17,7 @@ from paho.mqtt.properties import Properties
 
 from controller.errors import JournalUnwritable
 from controller.model import Order, OrderKey, OrderStatus
-from controller.uplink.link import Link
+from controller.uplink.link import Link, in_words
 from controller.uplink.session import Witness
 from tests.uplink.conftest import (
     MACHINE,
@@ -436,6 +437,18 @@ async def test_password_and_settings_are_read_at_connect(
     missing.write_text("secret\n")
     await ready(machine)
     assert "secret" not in machine.uplink.session.last_error
+
+
+async def test_why_there_is_no_connection_is_told_in_words(build: Build, broker: Broker) -> None:
+    """Not `[Errno 111]`: a technician looks at the port, or at the name."""
+    broker.stop()
+    machine = build()
+    await until(lambda: machine.uplink.session.last_error != "")
+    assert machine.uplink.session.last_error.endswith(": connection refused")
+    assert in_words(socket.gaierror(socket.EAI_NONAME, "x")) == "name not found"
+    assert in_words(socket.gaierror(socket.EAI_AGAIN, "x")).startswith("name not found: ")
+    assert in_words(TimeoutError("timed out")) == "timed out"
+    assert in_words(OSError(errno.EHOSTUNREACH, "x")) == "host unreachable"
 
 
 async def test_subscriptions_refused_by_the_broker_are_named_and_asked_for_again(
