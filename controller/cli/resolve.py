@@ -94,8 +94,7 @@ def _asked(session: Session) -> str:
         say("The platform gets your answer as the unit's result; it is kept with your name.")
     )
     question = say("Did the customer's item come out? [d]elivered / [n]ot delivered: ")
-    print(question, end="", file=sys.stderr, flush=True)
-    answer = ANSWERS.get(sys.stdin.readline().strip().lower()[:1])
+    answer = ANSWERS.get(screen.ask(question)[:1])
     if answer is None:
         raise Trouble(Exit.REFUSED, "not_confirmed", say("Nothing was done"))
     return answer

@@ -52,9 +52,29 @@ def data(text: str) -> None:
 def words(text: str) -> None:
     """What is said beside the data. That nobody reads it is no reason to leave an act."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(_for_terminal(text), file=sys.stderr, flush=True)
     except OSError:
         drop(sys.stderr)
+
+
+def ask(question: str) -> str:
+    """What the person at the terminal answers, in small letters; empty where there is none."""
+    lines = _for_terminal(question)
+    print(lines, end=question[len(question.rstrip()) :], file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower()
+
+
+def _for_terminal(text: str) -> str:
+    """Broken between words where a terminal would break inside one; a file gets it as it is."""
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or WIDTH
+    except (OSError, ValueError, AttributeError):
+        return text
+    return "\n".join(
+        shown
+        for line in text.rstrip(" ").split("\n")
+        for shown in ([line] if columns_of(line) <= width else wrapped(line, width=width))
+    )
 
 
 def as_json(content: object) -> None:

@@ -95,6 +95,5 @@ def confirm(session: Session, intent: str) -> None:
             "not_confirmed",
             say("Nobody is here to confirm that, so nothing was done. Add --yes in a script"),
         )
-    print(say("Go on? [y/N] "), end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in AGREED:
+    if screen.ask(say("Go on? [y/N] ")) not in AGREED:
         raise Trouble(Exit.REFUSED, "not_confirmed", say("Nothing was done"))

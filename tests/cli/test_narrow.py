@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from controller.cli.exits import Exit
 from controller.cli.main import VERBS, parser
 from controller.cli.screen import WIDTH, columns_of
 from controller.cli.words import LANGUAGE
 from controller.service.server import Service
 from tests.cli.conftest import Vendctl
+from tests.cli.watch.terminal import Terminal
+from tests.cli.watch.terminal import vendctl as vendctl_on
 from tests.service.memory_machine import (
     MemoryMachine,
     board_view,
@@ -20,6 +26,7 @@ from tests.service.memory_machine import (
     order_summary,
     status_view,
 )
+from tests.system.waiting import wait_for
 
 LONG = "board-" + "n" * 58
 """As long as the settings allow a name."""
@@ -156,6 +163,34 @@ async def test_a_page_is_narrow(
     assert ran.code in {0, 1}, ran.err
     assert ran.out.strip()
     assert [line for line in ran.out.splitlines() if columns_of(line) > WIDTH] == []
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("language", ["en", "zh"])
+async def test_a_question_and_a_refusal_are_broken_between_words(
+    service: Service, machine: MemoryMachine, socket_dir: Path, language: str
+) -> None:
+    """On a terminal, which would break them inside a word, or a lane's name."""
+    machine.answers["order"]["orders"][0]["unit_list"][0]["outcome"] = "unknown"
+    control = socket_dir / "control.sock"
+    told: list[str] = []
+    for asked, end, words in (
+        ("[y/N]", "(not_confirmed)", ["lane", "disable", "A20", "--reason", "x"]),
+        ("[n]", "(not_confirmed)", ["resolve", "1111111", "1"]),
+        ("", "(unreachable)", ["status", "--socket", str(socket_dir / "nobody.sock")]),
+    ):
+        given = [*words, "--lang", language]
+        with vendctl_on(control, *given, size=(WIDTH, 60)) as (terminal, child):
+            await asyncio.to_thread(wait_for, partial(shows, terminal, asked), asked)
+            terminal.press("x\n" if asked else "")
+            assert await asyncio.to_thread(child.wait, 20) in {Exit.UNREACHABLE, Exit.REFUSED}
+            await asyncio.to_thread(wait_for, partial(shows, terminal, end), end)
+            told += bytes(terminal.sent).decode().splitlines()
+    assert [line for line in told if columns_of(line) > WIDTH] == []
+
+
+def shows(terminal: Terminal, words: str) -> bool:
+    return words in " ".join(terminal.text().split())
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
