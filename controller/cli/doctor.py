@@ -170,6 +170,6 @@ VERBS = (
         run,
         _arguments,
         note="Exit code 1 when something is to be mended. It changes nothing, and works without "
-        "the daemon as far as it can.",
+        "the daemon as far as it can: that the daemon is away is then its first finding.",
     ),
 )

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from controller import __version__
 from controller.cli import (
     cabinets,
     completion,
@@ -48,6 +49,7 @@ VERBS: tuple[Verb, ...] = (
     *link.VERBS,
     *trace.VERBS,
     *cabinets.VERBS,
+    *status.CLOCK_VERBS,
     *service_mode.VERBS,
     *vend_test.VERBS,
     *eye.VERBS,
@@ -57,13 +59,19 @@ VERBS: tuple[Verb, ...] = (
 
 EXIT_CODES: tuple[tuple[Exit, str], ...] = (
     (Exit.FINE, later("fine")),
-    (Exit.BAD_NEWS, later("the answer is bad news (each verb's --help says what that is)")),
+    (
+        Exit.BAD_NEWS,
+        later(
+            "the answer is bad news (each verb's --help says what that is); what a reading verb "
+            "was to show does not exist"
+        ),
+    ),
     (
         Exit.USAGE,
         later("wrong usage, or nobody was there to confirm and --yes was not given"),
     ),
     (Exit.UNREACHABLE, later("the daemon cannot be reached")),
-    (Exit.REFUSED, later("refused")),
+    (Exit.REFUSED, later("refused; what an acting verb was to act on does not exist")),
     (Exit.TIME_RAN_OUT, later("time ran out")),
     (Exit.INTERRUPTED, later("stopped with Ctrl-C")),
 )
@@ -92,7 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> Exit:
-    args = parser().parse_args(given)
+    top = parser()
+    args = top.parse_args(given)
+    if args.verb is None:
+        top.error(
+            say("no verb given; 'vendctl --help' lists them, 'vendctl status' is a beginning")
+        )
     as_json = getattr(args, "json", False)
     where = getattr(args, "socket", None) or os.environ.get("VENDCTL_SOCKET") or DEFAULT_SOCKET
     timeout_s, yes = getattr(args, "timeout", TIMEOUT_S), getattr(args, "yes", False)
@@ -121,7 +134,14 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         usage=say("vendctl [options] VERB …"),
     )
-    verbs = top.add_subparsers(metavar="VERB", required=True, help=argparse.SUPPRESS)
+    top.add_argument(
+        "--version",
+        action="version",
+        version=f"vendctl {__version__}",
+        help=say("show the version and exit"),
+    )
+    top.set_defaults(verb=None)
+    verbs = top.add_subparsers(metavar="VERB", help=argparse.SUPPRESS)
     groups: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
     for verb in VERBS:
         group, _, name = verb.name.rpartition(" ")

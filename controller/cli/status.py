@@ -352,6 +352,17 @@ def _belief(clock: Mapping[str, Any]) -> str:
 
 VERBS = (
     Verb(
+        "status",
+        (Line("status", "the machine on one screen", "vendctl status"),),
+        run,
+        note="Exit code 1 when anything needs attention: a board or the broker gone, a\n"
+        "cabinet that does not sell, service mode, a clock not believed, a journal not\n"
+        "writable.",
+    ),
+)
+
+CLOCK_VERBS = (
+    Verb(
         "clock accept",
         (
             Line(
@@ -362,13 +373,5 @@ VERBS = (
         ),
         run_accept,
         note="A clock that was never set since boot is not helped by this: see timedatectl.",
-    ),
-    Verb(
-        "status",
-        (Line("status", "the machine on one screen", "vendctl status"),),
-        run,
-        note="Exit code 1 when anything needs attention: a board or the broker gone, a\n"
-        "cabinet that does not sell, service mode, a clock not believed, a journal not\n"
-        "writable.",
     ),
 )

@@ -193,3 +193,9 @@ async def test_restore_needs_no_daemon_and_refuses_what_is_no_journal(
     assert ran.code == 4
     assert "(not_restored)" in ran.err
     assert "Traceback" not in ran.err
+    chinese = await vendctl(
+        *("--lang", "zh", "--offline", "journal", "restore", str(tmp_path / "photo.db")),
+        *("--config", str(config), "--yes"),
+    )
+    assert chinese.code == 4
+    assert "不是售货机控制程序的日志 (not_restored)" in chinese.err

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from controller import __version__
 from controller.cli.main import VERBS
 from controller.errors import JournalUnwritable, Refused
 from controller.service.server import Service
@@ -770,6 +771,19 @@ async def test_config_check_needs_no_daemon(vendctl: Vendctl, tmp_path: Path) ->
     told = json.loads(as_json.out)
     assert told["file"] == str(file)
     assert told["errors"]
+
+
+async def test_what_a_newcomer_types_first(vendctl: Vendctl) -> None:
+    version = await vendctl("--version")
+    assert (version.code, version.out) == (0, f"vendctl {__version__}\n")
+    for words in ([], ["--json"]):
+        bare = await vendctl(*words)
+        assert (bare.code, bare.out) == (2, "")
+        assert "vendctl --help" in bare.err
+    shown = (await vendctl("--help")).out
+    verbs = shown[shown.index("verbs:") :].splitlines()[1:]
+    named = [line.split()[0] for line in verbs if line.startswith("  ") and line[2:3].strip()]
+    assert list(dict.fromkeys(named))[:3] == ["status", "doctor", "watch"]
 
 
 def test_starting_it_loads_neither_aiohttp_nor_pydantic_nor_asyncio() -> None:
