@@ -27,6 +27,7 @@ from textual.widget import Widget
 from controller.cli import screen
 from controller.cli.client import Daemon
 from controller.cli.exits import Exit, Trouble
+from controller.cli.meanings import refusal
 from controller.cli.vend_test import progress
 from controller.cli.watch import feed
 from controller.cli.watch.acts import ACTS, Act
@@ -260,7 +261,8 @@ class WatchApp(App[None]):
 
     def _tell_step(self, step: Mapping[str, Any]) -> None:
         if step.get("event") == "refused":
-            words = f"{screen.clean(step.get('message'))} ({step.get('error')})"
+            code = str(step.get("error"))
+            words = f"{screen.clean(refusal(code, step))} ({code})"
             self.post_message(Acted(words, failed=True))
         elif sentence := progress(step):
             self.post_message(Acted(say("test: {step}", step=sentence)))
