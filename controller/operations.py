@@ -115,6 +115,7 @@ class Operations(Books):
             "since": self._view.since,
             "moving": bool(moving),
             "moving_lanes": moving,
+            "may_start": self._may_start(),
             "broker": self._broker(),
             "boards": {
                 name: self._view.board(station)
@@ -143,6 +144,21 @@ class Operations(Books):
             "unknown": dict(unknown),
         }
         return answer
+
+    def _may_start(self) -> list[shapes.MayStart]:
+        """P3: a motor that starts by itself hurts as one that turns."""
+        running = [each.job.name for each in self._dispenser.running()]
+        return [
+            {
+                "cabinet": name,
+                "channel": jobs[0].channel,
+                "purpose": jobs[0].name,
+                "why": self._awaited(jobs[0].channel, running),
+                "jobs": len(jobs),
+            }
+            for name, worker in self._dispenser.workers.items()
+            if name not in self._dispenser.floor.stopped and (jobs := worker.waiting())
+        ]
 
     async def orders(self, limit: int, before: int | None) -> Mapping[str, Any]:
         return await self._journal.orders(limit, before)

@@ -159,13 +159,27 @@ def eyes(facts: Facts) -> Iterator[Finding]:
             yield Finding("eye_faulty", board)
         elif level == "blocked":
             if board not in moving:
-                yield Finding("eye_blocked", board)
+                yield Finding("eye_blocked", board, _reach_in(board, facts))
         elif level == "unverified":
             yield Finding("eye_unverified", name)
         elif level == "watched" and _refuses(board, facts):
             yield Finding("eye_refuses", board)
         else:
             yield Finding("eye_fine", board, {"level": level})
+
+
+def _reach_in(board: str, facts: Facts) -> Mapping[str, str]:
+    """The commands before and after a hand in the eye of this board: a unit may wait, and its
+    motor starts the moment that the eye is clear."""
+    names = [
+        name
+        for name, cabinet in (facts.status.get("cabinets") or {}).items()
+        if str(cabinet.get("board")) == board and cabinet.get("eye") != "absent"
+    ]
+    return {
+        each: joined([f"vendctl cabinet {each} {name}" for name in names])
+        for each in ("stop", "start")
+    }
 
 
 def _refuses(board: str, facts: Facts) -> bool:

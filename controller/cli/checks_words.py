@@ -260,11 +260,13 @@ MEANINGS: Mapping[str, Meaning] = {
     ),
     "eye_blocked": Meaning(
         _BAD,
-        later("The light eye of board {subject} is blocked, and nothing moves."),
         later(
-            "Take out what lies in the beam. If nothing does: clean both lenses, then see "
-            "that sender "
-            "and receiver face each other"
+            "The light eye of board {subject} is blocked. A unit that waits starts its motor the "
+            "moment it is clear."
+        ),
+        later(
+            "{stop}. Take out what lies in the beam; if nothing does: clean both lenses, then see "
+            "that sender and receiver face each other. Hands out: {start}"
         ),
     ),
     "harness_open": Meaning(

@@ -43,6 +43,12 @@ LANE_REMEDIES: Mapping[str, str] = {
     ),
 }
 
+MAY_START = later("A motor may start any moment: order {order} waits in cabinet {cabinet} ({why}).")
+MAY_START_A_TEST = later(
+    "A motor may start any moment: a test vend of lane {channel} waits in cabinet {cabinet} "
+    "({why})."
+)
+
 LANES_TOLD = 6
 """Lines. With no more a page still fits a screen; `lanes` and `doctor` have the rest."""
 
@@ -90,7 +96,7 @@ def troubles_of(status: Mapping[str, Any]) -> list[str]:
             say("journal: not writable ({why}); no motor moves; see vendctl doctor", why=why)
         )
     for name, board in _part(status, "boards").items():
-        found += _troubles_of_board(name, board)
+        found += _troubles_of_board(name, board, _with_an_eye(status, name))
     for name, cabinet in _part(status, "cabinets").items():
         if cabinet.get("state") not in SELLING:
             found.append(_trouble_of_cabinet(name, cabinet))
@@ -155,7 +161,16 @@ def _each(problem: str) -> str:
     return "; ".join(map(meant, problem.split("; ")))
 
 
-def _troubles_of_board(name: str, board: Mapping[str, Any]) -> list[str]:
+def _with_an_eye(status: Mapping[str, Any], board: str) -> list[str]:
+    """Cabinets that look through the light eye of this board."""
+    return [
+        name
+        for name, cabinet in _part(status, "cabinets").items()
+        if str(cabinet.get("board")) == board and cabinet.get("eye") != "absent"
+    ]
+
+
+def _troubles_of_board(name: str, board: Mapping[str, Any], cabinets: list[str]) -> list[str]:
     found: list[str] = []
     if not board.get("up"):
         found.append(
@@ -174,9 +189,11 @@ def _troubles_of_board(name: str, board: Mapping[str, Any]) -> list[str]:
     if board.get("eye") in {"blocked", "faulty"}:
         found.append(
             say(
-                "board {name}: light eye {eye}; look at it, then: vendctl eye CABINET",
+                "board {name}: light eye {eye}; {look} shows it; before a hand reaches in: {stop}",
                 name=name,
                 eye=meant(board["eye"]),
+                look=joined([f"vendctl eye {each}" for each in cabinets]),
+                stop=joined([f"vendctl cabinet stop {each}" for each in cabinets]),
             )
         )
     if isinstance(board.get("quarantined_until_s"), int | float):
@@ -208,24 +225,46 @@ def page(status: Mapping[str, Any], troubles: list[str]) -> list[str]:
 
 
 def _moving(status: Mapping[str, Any]) -> list[str]:
-    """The first line: whether a hand may be hurt now."""
-    if not status.get("moving"):
-        doubtful = _may_turn(status)
-        if doubtful:
-            names = ", ".join(map(screen.clean, doubtful))
-            sentence = say("NOT KNOWN whether a motor turns: board {names}", names=names)
-            return [screen.paint(line, "bad") for line in screen.wrapped(sentence, "", "  ")]
+    """The first line: whether a hand may be hurt now, or in a moment."""
+    sentences, soon = [], may_start(status)
+    if status.get("moving"):
+        sentences = [
+            say(
+                "MOVING: lane {channel} for {purpose}, since {since}",
+                channel=screen.clean(lane.get("channel")),
+                purpose=screen.clean(lane.get("purpose")),
+                since=screen.at(lane.get("since"), day=False),
+            )
+            for lane in status.get("moving_lanes") or [{}]
+        ]
+    elif doubtful := _may_turn(status):
+        names = ", ".join(map(screen.clean, doubtful))
+        sentences = [say("NOT KNOWN whether a motor turns: board {names}", names=names)]
+    elif soon:
+        soon[0] = say("Nothing moves now. {sentence}", sentence=soon[0])
+    else:
         return [screen.paint(say("Nothing moves."), "good")]
-    lines: list[str] = []
-    for lane in status.get("moving_lanes") or [{}]:
-        sentence = say(
-            "MOVING: lane {channel} for {purpose}, since {since}",
-            channel=screen.clean(lane.get("channel")),
-            purpose=screen.clean(lane.get("purpose")),
-            since=screen.at(lane.get("since"), day=False),
-        )
-        lines += [screen.paint(line, "bad") for line in screen.wrapped(sentence, "", "  ")]
-    return lines
+    return [
+        screen.paint(line, "bad")
+        for sentence in [*sentences, *soon]
+        for line in screen.wrapped(screen.clean(sentence), "", "  ")
+    ]
+
+
+def may_start(status: Mapping[str, Any]) -> list[str]:
+    """Cabinets in which something waits, and what to do before a hand reaches in."""
+    found = []
+    for each in status.get("may_start") or ():
+        fields = {
+            "cabinet": each.get("cabinet", "?"),
+            "channel": each.get("channel", "?"),
+            "order": str(each.get("purpose", "?")).partition("#")[0],
+            "why": meant(each.get("why") or "?"),
+        }
+        told = MAY_START_A_TEST if fields["order"].startswith("test:") else MAY_START
+        found.append(say(told, **fields))
+        found.append(say("Before a hand reaches in: vendctl cabinet stop {cabinet}", **fields))
+    return found
 
 
 def _may_turn(status: Mapping[str, Any]) -> list[str]:

@@ -120,6 +120,12 @@ class CabinetWorker:
                 self._served(job)
                 self._floor.bell.ring()
 
+    def waiting(self) -> list[Job]:
+        """What may turn a motor here without a further word: behind a cycle too, and between
+        a unit's two cycles."""
+        first = [self.current] if self.current is not None and self.running is None else []
+        return [*first, *self.queue]
+
     def runs(self, vend: TestVend) -> bool:
         """Whether the cycle that is open here is this test vend's."""
         return self.running is not None and self.running.job.test is vend

@@ -29,6 +29,19 @@ class MovingLane(TypedDict):
     since: float
 
 
+class MayStart(TypedDict):
+    """A cabinet, not stopped, whose motor may turn before anybody says so: something waits."""
+
+    cabinet: str
+    channel: str
+    purpose: str
+    """As of MovingLane: what comes first."""
+    why: str
+    """What it waits for."""
+    jobs: int
+    """Units and test vends that wait there."""
+
+
 class BrokerStatus(TypedDict):
     connected: bool
     since: float | None
@@ -119,6 +132,8 @@ class Status(TypedDict):
     """Start of the daemon."""
     moving: bool
     moving_lanes: list[MovingLane]
+    may_start: list[MayStart]
+    """While it is not empty, a hand reaches in only after `cabinet stop`."""
     broker: BrokerStatus
     boards: dict[str, BoardView]
     cabinets: dict[str, CabinetView]

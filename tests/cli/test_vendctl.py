@@ -281,13 +281,15 @@ async def test_what_holds_back_results_or_goods_is_said(
 ) -> None:
     refused = "topic result is refused (0x10: nobody subscribes to it)"
     machine.answers["status"] = status_view(
-        boards={"main": board_view(door="open")},
+        boards={"main": board_view(door="open", eye="blocked")},
         broker={"connected": True, "since": 1.0, "host": "h", "port": 1, "problem": refused},
     )
     ran = await vendctl("status")
     assert ran.code == 1
     assert f"! broker: {refused}; its messages wait here" in " ".join(ran.out.split())
     assert "! board main: the door is open; nothing is dispensed" in ran.out
+    told = " ".join(ran.out.split())
+    assert "vendctl eye A shows it; before a hand reaches in: vendctl cabinet stop A" in told
 
 
 async def test_the_first_line_says_whether_anything_moves(
@@ -298,6 +300,13 @@ async def test_the_first_line_says_whether_anything_moves(
     machine.answers["status"] = status_view(moving=False, moving_lanes=[], boards={"main": silent})
     first = (await vendctl("status")).out.splitlines()[0]
     assert first == "NOT KNOWN whether a motor turns: board main"
+    waits = {"cabinet": "A", "channel": "A2", "purpose": "7003#1", "why": "its turn", "jobs": 1}
+    machine.answers["status"] = status_view(may_start=[waits])
+    head = " ".join((await vendctl("status")).out.partition("\n\n")[0].split())
+    assert head == (
+        "Nothing moves now. A motor may start any moment: order 7003 waits in cabinet A (its "
+        "turn). Before a hand reaches in: vendctl cabinet stop A"
+    )
 
 
 async def test_events_are_told_without_the_marks_of_a_program(

@@ -94,6 +94,7 @@ def status_view(**changed: Any) -> dict[str, Any]:
         "since": NOON - 100,
         "moving": False,
         "moving_lanes": [],
+        "may_start": [],
         "broker": {
             "connected": True,
             "since": NOON,

@@ -88,7 +88,10 @@ def test_door_eye_lanes_cabinet_and_board(make_site: SiteMaker) -> None:
     assert finds(site, "door_open")["subject"] == "main"
     site.emulator.lift("main", "door_open")
     site.emulator.fault("main", "eye_stuck_blocked")
-    assert "clean both lenses" in finds(site, "eye_blocked")["remedy"]
+    remedy = finds(site, "eye_blocked")["remedy"]
+    assert "clean both lenses" in remedy
+    assert remedy.startswith("vendctl cabinet stop A."), "a unit that waits would start"
+    assert remedy.endswith("Hands out: vendctl cabinet start A")
     site.emulator.lift("main", "eye_stuck_blocked")
     site.emulator.fault("main", "eye_faulty")
     finds(site, "eye_faulty")

@@ -32,6 +32,11 @@ def begin_test_vend(site: Site, channel: str) -> subprocess.Popen[str]:
     )
 
 
+def first_words(site: Site) -> str:
+    """What `status` says before its first empty line: whether a hand may be hurt."""
+    return " ".join(site.daemon.run_ctl("status").stdout.partition("\n\n")[0].split())
+
+
 def no_english(site: Site, *lines: str) -> None:
     """Chinese pages hold names, codes, paths and commands, and no two English words in a row."""
     for line in lines:
@@ -51,10 +56,21 @@ def test_p6_a_test_vend_that_was_interrupted_while_it_waited_never_moves_the_mot
     vend = begin_test_vend(site, "A2")
     wait_for(lambda: "eye_blocked" in site.daemon.output(), "the test vend waits for the eye")
     no_english(site, "status", "lanes", "doctor", "test A1 --yes", "stock set A1 99 --yes")
+    assert "a test vend of lane A2 waits in cabinet A" in first_words(site)
     vend.send_signal(signal.SIGINT)
     _out, err = vend.communicate(timeout=10)
     assert vend.returncode == 130
     assert "No further cycle begins" in err
+    site.platform.dispense(7003, [{"product_id": 122, "quantity": 1}])
+    site.platform.wait_order(7003, "accepted")
+    told = first_words(site)
+    assert told.startswith("Nothing moves now. A motor may start any moment: order 7003"), told
+    assert "waits in cabinet A (the light eye is blocked)" in told
+    assert "Before a hand reaches in: vendctl cabinet stop A" in told
+    site.daemon.ctl("cabinet", "stop", "A", "--yes")
+    site.platform.wait_order(7003, "finished")
+    assert first_words(site) == "Nothing moves."
+    site.daemon.ctl("cabinet", "start", "A", "--yes")
     site.emulator.lift("main", "eye_stuck_blocked")
     done = site.daemon.run_ctl("test", "A1", "--yes")
     assert done.returncode == 0, "the cabinet is free for the next one"

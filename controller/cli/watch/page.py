@@ -12,7 +12,7 @@ from typing import Any
 
 from controller.cli import screen
 from controller.cli.meanings import glossed, meant
-from controller.cli.status import troubles_of
+from controller.cli.status import may_start, troubles_of
 from controller.cli.watch.seen import Seen
 from controller.cli.watch.shelves import (
     ASCII,
@@ -61,7 +61,7 @@ class Look:
 def page(seen: Seen, width: int, height: int, signs: Signs, look: Look) -> list[Line]:
     """Exactly `height` lines of at most `width` columns."""
     why: list[Line] = [[(seen.why, "bad")]] if seen.lost_at is not None else []
-    head = [first_line(seen), *why, *_summary(seen, width, signs)]
+    head = [first_line(seen), *_before_a_hand(seen), *why, *_summary(seen, width, signs)]
     head += [*_unknown(seen), *_troubles(seen)]
     middle = [*_chosen(seen, look.chosen), *_cycles(seen, signs), *_eyes(seen, signs)]
     foot: list[Line] = [_foot(look, width)]
@@ -130,15 +130,18 @@ def first_line(seen: Seen) -> Line:
     if doubtful := _may_turn(seen):
         names = ", ".join(doubtful)
         return [(say("NOT KNOWN whether a motor turns: board {names}", names=names), "bad")]
-    waits = [each for each in cycles if each.get("state") == "waiting"]
-    if waits:
-        sentence = say(
-            "Nothing moves. Lane {channel} waits: {why}",
-            channel=waits[0].get("channel", "?"),
-            why=meant(waits[0].get("why", "?")),
-        )
-        return [(sentence, "loud")]
+    if soon := may_start(seen.part("machine")):
+        return [(say("Nothing moves now. {sentence}", sentence=soon[0]), "bad")]
     return [(say("Nothing moves."), "good")]
+
+
+def _before_a_hand(seen: Seen) -> list[Line]:
+    """What the first line has no room for; also while something moves in another cabinet."""
+    if seen.lost_at is not None:
+        return []
+    soon = may_start(seen.part("machine"))
+    said = first_line(seen)[0][0]
+    return [[(each, "bad")] for each in soon if each not in said]
 
 
 def _may_turn(seen: Seen) -> list[str]:

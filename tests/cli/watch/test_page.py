@@ -66,6 +66,15 @@ def test_the_cycle_passes_through_its_states_and_the_first_line_with_it() -> Non
     assert ("moving", "ended") in steps
 
 
+def test_p3_what_waits_is_told_with_the_command_before_a_hand_reaches_in() -> None:
+    seen = at_first()
+    waits = {"cabinet": "A", "channel": "A3", "purpose": "test:1", "why": "its turn", "jobs": 1}
+    seen.take({"part": "machine", "at": 1.0, "data": {"may_start": [waits]}})
+    lines = text_of(page(seen, 120, 24, UTF8, Look())).splitlines()
+    assert lines[0].startswith("Nothing moves now. A motor may start any moment: a test vend of")
+    assert lines[1] == "Before a hand reaches in: vendctl cabinet stop A"
+
+
 def test_p5_a_motor_that_may_still_turn_is_not_told_as_standing() -> None:
     assert first_line(replayed())[0][0] == "NOT KNOWN whether a motor turns: board side"
 
