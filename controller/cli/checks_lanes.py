@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from controller.cli import screen
 from controller.cli.checks_facts import Facts
 from controller.cli.checks_words import ANY_LANE_HINT, LANE_HINTS, Finding
 from controller.cli.meanings import meaning_of_reason
@@ -21,6 +22,15 @@ SUSPENDED_FOR: Mapping[str, str] = {
     "board": later("Its board wants it so."),
 }
 """Words of the journal that are no reason of a result."""
+
+WAIT_FIRST = later(
+    "Wait: its board is still asked what became of it. Then vendctl doctor again, before you count"
+)
+RESOLVE_FIRST = later(
+    "vendctl resolve {order} {unit} first: it tells the customer's result and settles the goods. "
+    "If the number is wrong then: vendctl stock set {lane} N"
+)
+COUNT_IT = later("Count it: vendctl stock set {lane} N")
 
 RESTORED = "journal_restored"
 
@@ -71,7 +81,7 @@ def lanes(facts: Facts) -> Iterator[Finding]:
         elif health == "disabled":
             yield Finding("lane_disabled", name, {"why": why or say("no reason given")})
         elif health == "unresolved":
-            yield Finding("lane_unresolved", name)
+            yield Finding("lane_unresolved", name, {"hint": _unresolved(name, facts)})
     empty = [str(lane.get("channel")) for lane in facts.lanes if lane.get("stock") == 0]
     if empty:
         yield Finding("lanes_empty", facts={"count": len(empty), "lanes": ", ".join(empty)})
@@ -83,6 +93,17 @@ def _why(reason: str) -> str:
     """A suspended lane's reason, in words."""
     known = SUSPENDED_FOR.get(reason)
     return say(known) if known else meaning_of_reason(reason) or reason or say("no reason known")
+
+
+def _unresolved(lane: str, facts: Facts) -> str:
+    """A customer's money first: a count would settle the goods and leave their unit open."""
+    units = [unit for unit in facts.checkup.get("unknown_units", ()) if unit.get("channel") == lane]
+    if any(unit.get("asked") for unit in units):
+        return say(WAIT_FIRST, lane=lane)
+    if units:
+        order, unit = screen.order_key(units[0]), units[0]["unit"]
+        return say(RESOLVE_FIRST, lane=lane, order=order, unit=unit)
+    return say(COUNT_IT, lane=lane)
 
 
 def _hint(lane: Mapping[str, Any], facts: Facts) -> str:

@@ -363,7 +363,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "lane_unresolved": Meaning(
         _BAD,
         later("Lane {subject} holds goods that nobody is sure of."),
-        later("Count it: vendctl stock set {subject} N"),
+        later("{hint}"),
     ),
     "crashes": Meaning(
         _BAD,

@@ -16,7 +16,11 @@ from controller.cli.orders_acted import one_delivery
 from controller.cli.verbs import Line, Session, Verb, confirm, whole
 from controller.cli.words import say
 
-ANSWERS = {"d": "delivered", "n": "not_delivered"}
+ANSWERS = {"d": "delivered", "y": "delivered", "n": "not_delivered"}
+"""First letter -> verdict; y and n are the keys of `watch` for the same question."""
+
+LONGEST_REASON = 200
+"""The service's own bound."""
 
 
 def run(session: Session, args: argparse.Namespace) -> Exit:
@@ -27,14 +31,17 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
         screen.words(line)
     _refuse_unless_unknown(unit)
     outcome = args.outcome or _asked(session)
+    reason = args.reason or ""
     if args.outcome:
         confirm(session, _intent(outcome))
+    if args.reason is None and not session.yes:
+        reason = _why()
     done = session.daemon.act(
         path("orders", str(order["order_id"]), "units", str(args.unit), "resolve"),
         delivery_id=order.get("delivery_id", ""),
         outcome=outcome,
         revision=unit.get("revision"),
-        reason=args.reason or "",
+        reason=reason,
     )
     if session.json:
         screen.as_json(done)
@@ -93,11 +100,17 @@ def _asked(session: Session) -> str:
     screen.words(
         say("The platform gets your answer as the unit's result; it is kept with your name.")
     )
-    question = say("Did the customer's item come out? [d]elivered / [n]ot delivered: ")
+    question = say("Did the customer's item come out? y: [d]elivered / [n]ot delivered: ")
     answer = ANSWERS.get(screen.ask(question)[:1])
     if answer is None:
         raise Trouble(Exit.REFUSED, "not_confirmed", say("Nothing was done"))
     return answer
+
+
+def _why() -> str:
+    """How they know: after the verdict, as in `watch`. Enter alone: no reason is kept."""
+    print(say("How do you know? (kept with your name) "), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()[:LONGEST_REASON]
 
 
 def _intent(outcome: str) -> str:

@@ -147,6 +147,14 @@ def _may_have_dropped(item: Mapping[str, Any]) -> str:
             "vendctl stock set {channel} N",
             **fields,
         )
+    if item.get("asked"):
+        return say(
+            "lane {channel}: unit {unit} of order {order} is unknown ({reason}), and its board "
+            "is still asked: wait, then look again",
+            **fields,
+            unit=item.get("unit", "?"),
+            order=screen.order_key(item),
+        )
     return say(
         "lane {channel}: nobody knows whether unit {unit} of order {order} fell ({reason}); "
         "look, then: vendctl resolve {order} {unit}",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.journal import cycles, queries
+from controller.journal.doctor import LOOKED_BACK_ORDERS
 from controller.journal.outbox import waiting
 from controller.journal.transaction import Transaction
 from controller.model import OrderKey
@@ -72,19 +73,27 @@ def _events(tx: Transaction) -> dict[str, dict[str, Any]]:
 
 
 def _unknown(tx: Transaction) -> dict[str, dict[str, Any]]:
-    """What is uncertain in a lane until somebody looks: `resolve` or a count settles it.
+    """What nobody knows the fate of. A test's item: until a count settles the goods. A customer's
+    unit: until `resolve` or a later fact, for a count says nothing of their money.
 
-    Only lanes with an uncertain item are searched, in their cycles since the last count, so
-    a long history costs nothing.
+    Of tests only lanes with an uncertain item are searched, in their cycles since the last count,
+    of units the newest orders: so a long history costs nothing.
     """
     rows = tx.all(
-        "SELECT c.n, c.high, c.channel, c.test_id, c.unit, c.closed_at, c.finding,"
-        " o.order_id, o.delivery_id, u.reason, u.revision"
+        "SELECT c.n, c.high, c.channel, c.test_id, c.unit, c.closed_at, c.finding, c.quarantined,"
+        " NULL AS order_id, NULL AS delivery_id, NULL AS reason, NULL AS revision"
         " FROM lanes l JOIN cycles c ON c.channel = l.channel AND c.n > l.counted_n"
-        " LEFT JOIN orders o ON o.id = c.order_row"
-        " LEFT JOIN units u ON u.order_row = c.order_row AND u.number = c.unit"
         " WHERE l.uncertain > 0 AND l.active = 1 AND c.outcome = 'unknown'"
+        " AND c.test_id IS NOT NULL"
+        " UNION ALL"
+        " SELECT c.n, c.high, c.channel, c.test_id, c.unit, c.closed_at, c.finding, c.quarantined,"
+        " o.order_id, o.delivery_id, u.reason, u.revision"
+        " FROM units u JOIN orders o ON o.id = u.order_row"
+        " JOIN cycles c ON c.order_row = u.order_row AND c.unit = u.number"
+        " WHERE u.order_row > (SELECT MAX(id) FROM orders) - ? AND u.outcome = 'unknown'"
+        " AND c.outcome = 'unknown'"
         " ORDER BY c.n LIMIT ?",
+        LOOKED_BACK_ORDERS,
         UNKNOWN,
     )
     return {
@@ -97,6 +106,7 @@ def _unknown(tx: Transaction) -> dict[str, dict[str, Any]]:
             "test_id": row["test_id"],
             "reason": row["reason"] or _reason(row["finding"]),
             "at": row["closed_at"],
+            "asked": bool(row["quarantined"]),
         }
         for row in rows
     }

@@ -594,6 +594,8 @@ class WatchedUnknown(TypedDict):
     test_id: str | None
     reason: str | None
     at: float
+    asked: bool
+    """Its board may still be heard about it: `resolve` waits for that."""
 
 
 class WatchPicture(TypedDict):

@@ -54,7 +54,13 @@ async def typed(environment: dict[str, str], answer: bytes, *words: str) -> tupl
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome"), [(b"d\n", "delivered"), (b"n\n", "not_delivered"), (b"\n", None)]
+    ("answer", "outcome", "reason"),
+    [
+        (b"d\nsaw it fall\n", "delivered", "saw it fall"),
+        (b"y\n\n", "delivered", ""),
+        (b"n\nit hangs\n", "not_delivered", "it hangs"),
+        (b"\n", None, ""),
+    ],
 )
 async def test_a_person_is_shown_the_unit_and_asked_once_in_plain_words(
     service: Service,
@@ -62,15 +68,17 @@ async def test_a_person_is_shown_the_unit_and_asked_once_in_plain_words(
     environment: dict[str, str],
     answer: bytes,
     outcome: str | None,
+    reason: str,
 ) -> None:
     code, _out, err = await typed(environment, answer, "resolve", "1111111", "1")
     shown, asked = err.split("Did the customer's item come out?")
     assert "fa fb 06 04 01 1e" in shown, "frames and all"
     assert "no_answer" in shown
     assert "y/N" not in err, "one question is enough"
-    assert "[d]elivered / [n]ot delivered" in asked
+    assert "y: [d]elivered / [n]ot delivered" in asked
+    assert ("How do you know?" in asked) == (outcome is not None), "as watch asks"
     assert code == (4 if outcome is None else 0)
-    act = ("resolve", 1111111, DELIVERY, 1, outcome, 1, "", ME)
+    act = ("resolve", 1111111, DELIVERY, 1, outcome, 1, reason, ME)
     assert acted(unknown) == ([] if outcome is None else [act])
 
 

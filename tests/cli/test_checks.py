@@ -293,6 +293,15 @@ def test_no_code_and_no_question_mark_stands_for_words() -> None:
 def test_lanes_that_nobody_is_sure_of_and_hints_by_reason() -> None:
     lanes = [lane_view("A1", health="unresolved"), lane_view("A2")]
     assert "vendctl stock set A1 N" in found(lanes=lanes)["lane_unresolved"]["remedy"]
+    unit = {
+        "order_id": 7, "delivery_id": "17", "unit": 2, "channel": "A1", "reason": "no_answer",
+        "revision": 1, "finished_at": NOON, "asked": True,
+    }  # fmt: skip
+    asked = found(lanes=lanes, checkup={"unknown_units": [unit]})
+    assert asked["lane_unresolved"]["remedy"].startswith("Wait")
+    assert "stock set" not in asked["lane_unresolved"]["remedy"]
+    rests = found(lanes=lanes, checkup={"unknown_units": [{**unit, "asked": False}]})
+    assert rests["lane_unresolved"]["remedy"].startswith("vendctl resolve 7/17 2 first")
     known = {reason.value for reason in Reason} | {"failures", "double_drop"}
     assert LANE_HINTS.keys() <= known, "a hint for what no lane is ever suspended for"
 

@@ -265,6 +265,10 @@ async def test_an_unknown_unit_is_told_once_with_its_command(
     assert "look, then: vendctl resolve 7/17 2" in told
     assert "count what is there: vendctl stock set A3 N" in told
     assert told.count("! lane A") == 2
+    machine.answers["status"] = status_view(unknown={"1": {**item, "asked": True}})
+    asked = await vendctl("status")
+    assert "its board is still asked: wait" in " ".join(asked.out.split())
+    assert (asked.code, "vendctl resolve" in asked.out) == (1, False)
 
 
 async def test_of_many_lanes_the_first_few_are_told(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controller.journal import watching
 from controller.live import difference
+from controller.model import Outcome
 from tests.journal.conftest import (
     DELIVERED,
     JAMMED,
@@ -15,20 +16,23 @@ from tests.journal.conftest import (
 )
 
 
-async def test_an_unknown_unit_is_listed_until_a_later_fact_or_a_count(bench: Bench) -> None:
+async def test_an_unknown_unit_is_listed_until_a_later_fact_or_a_verdict(bench: Bench) -> None:
     journal = await bench.ready()
-    for number, settle in ((1, "fact"), (2, "count")):
+    for number, settle in ((1, "fact"), (2, "verdict")):
         (job,) = await accepted(journal, make_order(number))
         opened = await one_cycle(journal, job.ref, SILENT)
         unknown = (await journal.at_hand())["unknown"]
         assert list(unknown) == [str(opened.cycle_id)]
         unit = unknown[str(opened.cycle_id)]
         assert (unit["order_id"], unit["unit"], unit["channel"]) == (number, 1, "A1")
-        assert (unit["reason"], unit["revision"]) == ("no_answer", 1)
+        assert (unit["reason"], unit["revision"], unit["asked"]) == ("no_answer", 1, False)
         if settle == "fact":
             await journal.revise(opened.cycle_id, JAMMED, {}, lift=True)
         else:
             await journal.set_stock("A1", 5, "tech")
+            told = (await journal.at_hand())["unknown"]
+            assert list(told) == [str(opened.cycle_id)], "a count says nothing of their money"
+            await journal.resolve(job.ref, Outcome.DELIVERED, 1, "seen", "tech")
         assert (await journal.at_hand())["unknown"] == {}
 
 

@@ -145,6 +145,13 @@ def test_a_unit_that_nobody_knows_is_waited_for_then_asked_of_a_person(
     unknown = finds(site, "unit_unknown", 30)
     assert "vendctl resolve 7 1 --delivered" in unknown["remedy"]
     assert unknown["state"] == "bad"
+    assert "vendctl resolve 7 1 first" in finds(site, "lane_unresolved")["remedy"]
+    site.daemon.ctl("stock", "set", "B1", "4", "--yes")
+    counted = site.daemon.run_ctl("status")
+    assert counted.returncode == 1, "the customer's money is still open"
+    assert "vendctl resolve 7 1" in " ".join(counted.stdout.split())
+    site.daemon.ctl("resolve", "7", "1", "--delivered", "--yes")
+    assert "vendctl resolve" not in site.daemon.run_ctl("status").stdout
 
 
 # --------------------------------------------------------------------------- ports
