@@ -51,14 +51,11 @@ class Live:
         dispenser: Dispenser,
         journal: Journal,
         clock: Clock,
-        status: Callable[
-            [Mapping[str, int], Mapping[str, int], Mapping[str, shapes.WatchedUnknown]],
-            shapes.Status,
-        ],
+        status: Callable[[Mapping[str, Any]], shapes.Status],
         lane: Callable[[LaneState], shapes.LaneView],
         awaited: Callable[[str, Sequence[str]], str],
     ) -> None:
-        """`status(totals, waiting, unknown)`, `lane(state)` and `awaited(channel, running)` are
+        """`status(facts)`, `lane(state)` and `awaited(channel, running)` are
         the words of `operations`, so that a watcher and `vendctl status` are told the same."""
         self._dispenser = dispenser
         self._journal = journal
@@ -99,7 +96,7 @@ class Live:
             return None
 
     def _look(self, facts: Mapping[str, Any], moments: Moments) -> Parts:
-        status = self._status(facts["totals"], facts["waiting"], facts["unknown"])
+        status = self._status(facts)
         machine: Part = {
             name: value
             for name, value in status.items()
@@ -202,6 +199,7 @@ NOTHING_READ: Mapping[str, Any] = {
     "totals": {"open_orders": 0, "open_units": 0},
     "waiting": {},
     "unknown": {},
+    "stopped_by": {},
     "messages": {},
     "events": {},
 }

@@ -84,18 +84,14 @@ class Operations(Books):
     # ------------------------------------------------------------------ reading
 
     async def status(self) -> Mapping[str, Any]:
-        facts = await self._journal.at_hand()
-        return self._status(facts["totals"], facts["waiting"], facts["unknown"])
+        return self._status(await self._journal.at_hand())
 
     def watch(self) -> AsyncGenerator[Mapping[str, Any], None]:
         return self._live.watch()
 
-    def _status(
-        self,
-        totals: Mapping[str, int],
-        waiting: Mapping[str, int],
-        unknown: Mapping[str, shapes.WatchedUnknown],
-    ) -> shapes.Status:
+    def _status(self, facts: Mapping[str, Any]) -> shapes.Status:
+        """`facts`: as the journal's `at_hand`."""
+        totals = facts["totals"]
         floor = self._dispenser.floor
         moving: list[shapes.MovingLane] = [
             {
@@ -124,7 +120,7 @@ class Operations(Books):
             "cabinets": self._view.cabinets(),
             "open_orders": totals["open_orders"],
             "open_units": totals["open_units"],
-            "outbox": dict(waiting),
+            "outbox": dict(facts["waiting"]),
             "last_stop": self._opening.last_stop,
             "clock": self._clock_view(),
             "journal": {
@@ -141,7 +137,8 @@ class Operations(Books):
                 for state in self._in_order()
                 if state.health is not LaneHealth.OK
             },
-            "unknown": dict(unknown),
+            "stopped_by": facts["stopped_by"],
+            "unknown": facts["unknown"],
         }
         return answer
 

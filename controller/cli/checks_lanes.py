@@ -9,6 +9,7 @@ from controller.cli import screen
 from controller.cli.checks_facts import Facts
 from controller.cli.checks_words import ANY_LANE_HINT, LANE_HINTS, Finding
 from controller.cli.meanings import meaning_of_reason
+from controller.cli.status import no_reason
 from controller.cli.words import later, say
 
 OPEN_CIRCUIT = "motor_missing"
@@ -79,7 +80,7 @@ def lanes(facts: Facts) -> Iterator[Finding]:
             }
             yield Finding("lane_suspended", name, told)
         elif health == "disabled":
-            yield Finding("lane_disabled", name, {"why": why or say("no reason given")})
+            yield Finding("lane_disabled", name, {"why": why or no_reason(facts.status, name)})
         elif health == "unresolved":
             yield Finding("lane_unresolved", name, {"hint": _unresolved(name, facts)})
     empty = [str(lane.get("channel")) for lane in facts.lanes if lane.get("stock") == 0]
@@ -150,7 +151,7 @@ def _stopped(name: str, why: str, facts: Facts) -> Finding:
     code = BY_ITSELF.get(why, "cabinet_stopped")
     if code == "journal_lost" and facts.checkup.get("memory_lost_by") == RESTORED:
         code = RESTORED
-    return Finding(code, name, {"why": why or say("no reason given")})
+    return Finding(code, name, {"why": why or no_reason(facts.status, name)})
 
 
 CHECKS = (harness, cabinets, lanes)

@@ -99,21 +99,27 @@ def troubles_of(status: Mapping[str, Any]) -> list[str]:
         found += _troubles_of_board(name, board, _with_an_eye(status, name))
     for name, cabinet in _part(status, "cabinets").items():
         if cabinet.get("state") not in SELLING:
-            found.append(_trouble_of_cabinet(name, cabinet))
-    found += _troubles_of_lanes(_part(status, "lanes_down"), _part(status, "unknown"))
+            found.append(_trouble_of_cabinet(name, cabinet, status))
+    found += _troubles_of_lanes(status)
     mode = status.get("mode")
     if mode not in GOOD_MODES and not found:
         found.append(say("mode: {mode}; see vendctl doctor", mode=meant(mode)))
     return found
 
 
-def _trouble_of_cabinet(name: str, cabinet: Mapping[str, Any]) -> str:
+def no_reason(status: Mapping[str, Any], name: str) -> str:
+    """Of a cabinet or lane that a person took out of sale without a word why."""
+    who = _part(status, "stopped_by").get(name)
+    return say("no reason given, by {who}", who=who) if who else say("no reason given")
+
+
+def _trouble_of_cabinet(name: str, cabinet: Mapping[str, Any], status: Mapping[str, Any]) -> str:
     why, state = str(cabinet.get("reason") or ""), str(cabinet.get("state", "?"))
     if state == "stopped":
         return say(
             STOPPED.get(why, STOPPED_BY_A_PERSON),
             name=name,
-            why=meant(why) or say("no reason known"),
+            why=meant(why) or no_reason(status, name),
         )
     # Its board does not serve it: the board's own line says what to do.
     return say(
@@ -124,15 +130,24 @@ def _trouble_of_cabinet(name: str, cabinet: Mapping[str, Any]) -> str:
     )
 
 
-def _troubles_of_lanes(down: Mapping[str, Any], unknown: Mapping[str, Any]) -> list[str]:
+def trouble_of_lane(channel: str, health: object, reason: object, status: Mapping[str, Any]) -> str:
+    """Why it does not sell, and the command that ends that."""
+    why = meant(reason or "")
+    if not why and health == "disabled":
+        why = no_reason(status, channel)
+    sentence = LANE_REMEDIES.get(str(health), LANE_REMEDIES["suspended"])
+    return say(sentence, channel=channel, why=why or say("no reason known"))
+
+
+def _troubles_of_lanes(status: Mapping[str, Any]) -> list[str]:
     """Each with the command that ends it; of many lanes the first few."""
+    unknown = _part(status, "unknown")
     found = [_may_have_dropped(item) for item in unknown.values()]
     told = {item.get("channel") for item in unknown.values()}
-    for channel, lane in down.items():
-        sentence = LANE_REMEDIES.get(str(lane.get("health")))
-        if sentence is not None and channel not in told:
-            why = meant(lane.get("reason") or "") or say("no reason known")
-            found.append(say(sentence, channel=channel, why=why))
+    for channel, lane in _part(status, "lanes_down").items():
+        if channel not in told:
+            told_of = lane.get("health"), lane.get("reason")
+            found.append(trouble_of_lane(channel, *told_of, status))
     if len(found) <= LANES_TOLD:
         return found
     more = say("… and {count} more: vendctl lanes", count=len(found) - LANES_TOLD)

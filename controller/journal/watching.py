@@ -26,14 +26,26 @@ UNKNOWN = 50
 
 def at_hand(tx: Transaction) -> dict[str, Any]:
     """`totals` and `waiting` as the queries of those names; `messages`, `events`, `unknown`
-    keyed by their row, their event_seq, and their cycle id."""
+    keyed by their row, their event_seq, and their cycle id, `stopped_by` by cabinet or lane."""
     return {
         "totals": queries.totals(tx),
         "waiting": waiting(tx),
         "messages": _messages(tx),
         "events": _events(tx),
         "unknown": _unknown(tx),
+        "stopped_by": _stopped_by(tx),
     }
+
+
+def _stopped_by(tx: Transaction) -> dict[str, str]:
+    """Cabinets that are stopped and lanes that are disabled: by whom, where it is known yet."""
+    rows = tx.all(
+        "SELECT name, who FROM cabinets"
+        " UNION ALL SELECT channel, (SELECT who FROM audit WHERE target = channel"
+        " AND action = 'lane_disable' ORDER BY id DESC LIMIT 1)"
+        " FROM lanes WHERE active = 1 AND health = 'disabled'"
+    )
+    return {row["name"]: row["who"] for row in rows if row["who"]}
 
 
 def _messages(tx: Transaction) -> dict[str, dict[str, Any]]:

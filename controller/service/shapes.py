@@ -149,6 +149,8 @@ class Status(TypedDict):
     """None: it is off."""
     lanes_down: dict[str, LaneDown]
     """By channel."""
+    stopped_by: dict[str, str]
+    """Cabinet or disabled lane -> who took it out of sale."""
     unknown: dict[str, WatchedUnknown]
     """By cycle: items that nobody knows of whether they fell; the oldest 50."""
 

@@ -231,6 +231,14 @@ REMEDIES = [
     ),
     ({"cabinets": {"A": cabinet_view(state="stopped", reason="refill")}}, "cabinet start A"),
     (
+        {"cabinets": {"A": cabinet_view(state="stopped")}, "stopped_by": {"A": "anna"}},
+        "cabinet A: stopped (no reason given, by anna); to sell",
+    ),
+    (
+        {"lanes_down": {"A2": {"health": "disabled", "reason": ""}}},
+        "lane A2: disabled (no reason given); to sell: vendctl lane enable A2",
+    ),
+    (
         {"cabinets": {"A": cabinet_view(state="stopped", reason="stock_unconfirmed")}},
         "vendctl stock fill A or stock set for each lane, then: vendctl cabinet start A",
     ),

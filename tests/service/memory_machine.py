@@ -120,6 +120,7 @@ def status_view(**changed: Any) -> dict[str, Any]:
         },
         "service_mode": None,
         "lanes_down": {},
+        "stopped_by": {},
         "unknown": {},
         **changed,
     }

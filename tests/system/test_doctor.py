@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import pty
@@ -102,6 +103,12 @@ def test_door_eye_lanes_cabinet_and_board(make_site: SiteMaker) -> None:
     site.daemon.run_ctl("test", "A1", "--yes")
     suspended = finds(site, "lane_suspended")
     assert suspended["subject"] == "A1"
+    site.daemon.ctl("lane", "disable", "A3", "--yes")
+    by = {name: f"(no reason given, by {getpass.getuser()})" for name in ("A3", "B")}
+    site.daemon.ctl("cabinet", "stop", "B", "--yes")
+    shown = " ".join(site.daemon.run_ctl("status").stdout.split())
+    assert f"lane A3: disabled {by['A3']}" in shown
+    assert f"cabinet B: stopped {by['B']}" in shown
     site.daemon.ctl("lane", "disable", "A2", "--reason", "bent", "--yes")
     site.daemon.ctl("stock", "set", "A3", "0", "--yes")
     site.daemon.ctl("cabinet", "stop", "B", "--reason", "refill", "--yes")

@@ -12,7 +12,7 @@ from typing import Any
 
 from controller.cli import screen
 from controller.cli.meanings import glossed, meant
-from controller.cli.status import may_start, troubles_of
+from controller.cli.status import may_start, trouble_of_lane, troubles_of
 from controller.cli.watch.seen import Seen
 from controller.cli.watch.shelves import (
     ASCII,
@@ -243,11 +243,11 @@ def _troubles(seen: Seen) -> list[Line]:
             found.append(
                 say("board {name}: a cycle had no answer; waits to {at}", name=name, at=until)
             )
+    unknown = {unit.get("channel") for unit in seen.part("unknown").values()}
     for channel, lane in seen.part("lanes").items():
-        if lane.get("health") != "ok":
-            why = meant(lane.get("health_reason") or "") or say("no reason known")
-            health = meant(lane.get("health", "?"))
-            found.append(say("lane {name}: {health} ({why})", name=channel, health=health, why=why))
+        if lane.get("health") != "ok" and channel not in unknown:  # those have their own line
+            told = lane.get("health"), lane.get("health_reason")
+            found.append(trouble_of_lane(channel, *told, machine))
     lines: list[Line] = [[(f"! {trouble}", "bad")] for trouble in found[:MOST_TROUBLES]]
     if len(found) > MOST_TROUBLES:
         more = say("! … and {count} more: vendctl status", count=len(found) - MOST_TROUBLES)

@@ -75,6 +75,15 @@ def test_p3_what_waits_is_told_with_the_command_before_a_hand_reaches_in() -> No
     assert lines[1] == "Before a hand reaches in: vendctl cabinet stop A"
 
 
+def test_a_lane_is_told_as_status_tells_it() -> None:
+    seen = at_first()
+    lane = {**seen.part("lanes")["A3"], "health": "disabled", "health_reason": ""}
+    seen.take({"part": "lanes", "at": 1.0, "data": {"A3": lane}})
+    seen.take({"part": "machine", "at": 1.0, "data": {"stopped_by": {"A3": "anna"}}})
+    told = text_of(page(seen, 120, 24, UTF8, Look()))
+    assert "! lane A3: disabled (no reason given, by anna); to sell: vendctl lane enable A3" in told
+
+
 def test_p5_a_motor_that_may_still_turn_is_not_told_as_standing() -> None:
     assert first_line(replayed())[0][0] == "NOT KNOWN whether a motor turns: board side"
 
