@@ -282,6 +282,7 @@ class Daemon:
                 max_parallel_cycles=machine.max_parallel_cycles,
             ),
         )
+        self._offline = False
         self.view = View(self.dispenser, journal, opening, clock, boot, self._uplink_counters)
         self.service_mode = ServiceSwitch(
             self.dispenser, journal, clock, settings.service.idle_minutes * 60
@@ -328,6 +329,7 @@ class Daemon:
     async def run(self, stop: asyncio.Event, offline: Path | None = None) -> None:
         """Until `stop` is set and the orderly end is over."""
         await self._sync_lanes()
+        self._offline = offline is not None
         wait_s = FOUND_WAIT_S if offline is None else float("inf")
         self.dispenser.floor.found_wait_until = self._clock.monotonic() + wait_s
         service = await start_service(
@@ -486,6 +488,7 @@ class Daemon:
             "host": self._settings.mqtt.host,
             "port": self._settings.mqtt_port,
             "protocol": self._settings.mqtt.protocol,
+            "offline": self._offline,
             "problem": self._refusals() if session.connected else session.last_error,
         }
 

@@ -24,6 +24,18 @@ ENDS: Mapping[str, str] = {
 }
 """How a life ended, in words."""
 
+AFTER: Mapping[str, str] = {
+    "power": later("Did somebody pull the plug? Else the supply, its socket and its fuse"),
+    "crash": later(
+        "vendctl doctor --bundle FILE, and send it to support; it goes on by itself meanwhile"
+    ),
+    "watchdog": later(
+        "It hung and was started again. If it comes again: vendctl doctor --bundle FILE, and "
+        "send it to support"
+    ),
+}
+"""How a life ended -> what to do."""
+
 BY_ITSELF = ("crash", "watchdog")
 
 ROOT = 0
@@ -118,7 +130,9 @@ def stops(facts: Facts) -> Iterator[Finding]:
         week = [stop for stop in past if facts.now - stop["at"] < WEEK_S]
         count = sum(stop["last_stop"] != "clean" for stop in week)
         how = say(ENDS[newest]) if newest in ENDS else newest
-        yield Finding("last_stop", facts={"kind": newest, "how": how, "count": max(count, 1)})
+        hint = say(AFTER.get(str(newest), AFTER["crash"]))
+        told = {"kind": newest, "how": how, "count": max(count, 1), "hint": hint}
+        yield Finding("last_stop", facts=told)
     else:
         yield Finding("stops_fine")
 

@@ -32,6 +32,9 @@ def broker(facts: Facts) -> Iterator[Finding]:
     told: Mapping[str, Any] = facts.status.get("broker") or {}
     where = f"{told.get('host', '?')}:{told.get('port', '?')}"
     connected = told.get("connected")
+    if told.get("offline"):
+        yield Finding("offline_fine", where)
+        return
     if not connected:
         yield _away(where, str(told.get("problem", "")))
     own: Mapping[str, Any] = facts.checkup.get("broker") or {}

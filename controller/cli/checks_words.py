@@ -250,7 +250,7 @@ MEANINGS: Mapping[str, Meaning] = {
     ),
     "door_open": Meaning(
         _BAD,
-        later("Board {subject} says that the door is open; nothing is dispensed."),
+        later("Board {subject} says that the door is open; customers get nothing."),
         later("Close it. If it is closed: the switch or its wire"),
     ),
     "eye_faulty": Meaning(
@@ -483,7 +483,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "last_stop": Meaning(
         _LOOK,
         later("The daemon's last life ended by {how}; {count} such ends in a week."),
-        later("By the power: did somebody pull the plug? Else: vendctl doctor --bundle FILE"),
+        later("{hint}"),
     ),
     "may_only_look": Meaning(
         _LOOK,
@@ -509,6 +509,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "cabinet_fine": Meaning(_FINE, later("it sells; {lanes_ok} of {lanes} lanes in order")),
     "lanes_fine": Meaning(_FINE, later("all {count} in order")),
     "broker_fine": Meaning(_FINE, later("connected to {subject} since {since}")),
+    "offline_fine": Meaning(_FINE, later("not used by --offline, not checked; results wait here")),
     "certificate_fine": Meaning(_FINE, later("{subject}, until {not_after}")),
     "outbox_fine": Meaning(_FINE, later("nothing waits")),
     "units_fine": Meaning(_FINE, later("no unit is unknown")),

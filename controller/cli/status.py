@@ -71,7 +71,9 @@ def troubles_of(status: Mapping[str, Any]) -> list[str]:
     broker, clock, journal = (_part(status, name) for name in ("broker", "clock", "journal"))
     mode_on = _part(status, "service_mode")
     found = [service_mode.sentence(mode_on)] if mode_on else []
-    if not broker.get("connected"):
+    if broker.get("offline"):
+        pass  # by design: told among the facts
+    elif not broker.get("connected"):
         why = meant(broker.get("problem") or "") or say("no reason known")
         found.append(
             say("broker: not connected ({why}); results wait here; see vendctl doctor", why=why)
@@ -208,7 +210,9 @@ def _troubles_of_board(name: str, board: Mapping[str, Any], cabinets: list[str])
             )
         )
     if board.get("door") == "open":
-        found.append(say("board {name}: the door is open; nothing is dispensed", name=name))
+        found.append(
+            say("board {name}: the door is open; customers get nothing, tests run", name=name)
+        )
     if board.get("eye") in {"blocked", "faulty"}:
         found.append(
             say(
@@ -328,7 +332,11 @@ def _facts(status: Mapping[str, Any]) -> list[tuple[str, object]]:
         ),
         (
             "broker",
-            say("{state} since {since}", state=connected, since=screen.at(broker.get("since"))),
+            say("not used by --offline; results wait here")
+            if broker.get("offline")
+            else say(
+                "{state} since {since}", state=connected, since=screen.at(broker.get("since"))
+            ),
         ),
         ("", f"{broker.get('host', '-')}:{broker.get('port', '-')}, MQTT {_protocol(broker)}"),
         (

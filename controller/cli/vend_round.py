@@ -77,6 +77,8 @@ def _left_out(lane: Mapping[str, Any], *, empty: bool) -> tuple[str, str]:
 def _intent(session: Session, lanes: Sequence[Mapping[str, Any]], count: int) -> str:
     boards = session.daemon.read("/v1/status")["boards"]
     names = {str(lane["board"]) for lane in lanes}
+    if any(boards.get(name, {}).get("door") == "open" for name in names):
+        screen.words(say("The door is open: a test turns the motor all the same."))
     deaf = sorted(name for name in names if not boards.get(name, {}).get("can_stop"))
     if deaf:
         return say_count(

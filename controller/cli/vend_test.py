@@ -40,6 +40,12 @@ def run(session: Session, args: argparse.Namespace) -> Exit:
     lane = lane_now(session, args.lane)
     boards = session.daemon.read("/v1/status")["boards"]
     stops = bool(boards.get(lane.get("board"), {}).get("can_stop"))
+    if boards.get(lane.get("board"), {}).get("door") == "open":
+        screen.words(say("The door is open: a test turns the motor all the same."))
+    if lane.get("health") == "disabled":
+        screen.words(
+            say("Lane {lane} is disabled: a test turns its motor all the same.", lane=args.lane)
+        )
     confirm(session, _intent(args.lane, args.cycles, stops=stops))
     with stoppable(session.daemon) as stop:
         try:

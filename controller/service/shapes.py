@@ -52,6 +52,8 @@ class BrokerStatus(TypedDict):
     """5 or 3.1.1."""
     problem: str
     """Why the last connection ended or failed, or which topics are refused; else empty."""
+    offline: NotRequired[bool]
+    """True: a run of `vendctl --offline`, which has no broker by design."""
 
 
 class BoardView(TypedDict):

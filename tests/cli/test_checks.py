@@ -119,6 +119,22 @@ def test_seam_old_daemon_and_other_version() -> None:
     assert "0.9.0" in told["versions_differ"]["cause"]
 
 
+def test_offline_has_no_broker_by_design_and_that_is_no_trouble() -> None:
+    broker = {**status_view()["broker"], "connected": False, "offline": True}
+    told = found(status={"broker": broker})
+    assert {"offline_fine"} <= told.keys()
+    assert "broker_unreachable" not in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "begins"),
+    [("power", "Did somebody"), ("crash", "vendctl doctor --bundle"), ("watchdog", "It hung")],
+)
+def test_each_end_of_a_life_has_a_remedy_of_its_own(kind: str, begins: str) -> None:
+    remedy = found(status={"last_stop": kind})["last_stop"]["remedy"]
+    assert remedy.startswith(begins)
+
+
 def test_seam_user_who_may_not_act_or_not_read_the_settings() -> None:
     told = found(user=User("bob", 1001, frozenset({"vending"})))
     assert "usermod -aG vending-tech bob" in told["may_only_look"]["remedy"]

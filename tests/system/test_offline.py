@@ -38,6 +38,8 @@ def test_a_test_vend_without_the_daemon_is_journalled_and_told_later(site: Site)
     assert [s["outcome"] for s in steps if s["event"] == "outcome"] == ["delivered"]
     assert len(site.ledger("A1", "product_fell")) == 1
     assert told_tests(site) == []
+    code, said, words = offline(site, "status")
+    assert (code, "not used by --offline" in said) == (0, True), said + words
     site.daemon.up()
     wait_for(lambda: told_tests(site), "the platform hears of the test")
     site.wait_rest()
