@@ -49,8 +49,8 @@ NOT_SHOWN = ("insufficient permissions", "not seeing messages from other users")
 """What journalctl says beside the nothing that it shows."""
 
 NEVER_INSIDE = later(
-    "Never inside: passwords, keys, user names (people are user-1, user-2 …), the database "
-    "itself, payloads of messages."
+    "Never inside: passwords, keys, user names (people are user-1, user-2 …; root stays "
+    "root), the database itself, payloads of messages."
 )
 
 

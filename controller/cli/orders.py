@@ -187,9 +187,30 @@ def _detail(detail: object) -> str:
     return ", ".join(f"{name}: {value}" for name, value in _plain(detail))
 
 
+VBP_CODES: Mapping[str, Mapping[object, str]] = {
+    "motor": {
+        0: "home",
+        1: "ran_too_long",
+        2: "open_circuit",
+        3: "overcurrent",
+        4: "did_not_leave_home",
+        5: "stopped_by_request",
+        255: "not_known",
+    },
+    "drop": {0: "not_watched", 1: "seen", 2: "not_seen", 3: "eye_failed", 255: "not_known"},
+    "state": {0: "unknown_id", 1: "accepted", 2: "running", 3: "done", 4: "interrupted"},
+}
+"""Numbers of a VBP record that stand for a word, as `trace` tells them (boards.vbp.frames, which
+vendctl does not load for this; a test holds both together)."""
+
+
 def _plain(detail: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
     """Names and values as JSON has them; what is in a table of it by `table.name`."""
+    codes = VBP_CODES if detail.get("protocol") == "vbp" else {}
     for name, value in detail.items():
+        if isinstance(value, int) and (word := codes.get(name, {}).get(value)):
+            yield f"{within}{name}", f"{value} ({word})"
+            continue
         if isinstance(value, Mapping) and value:
             yield from _plain(value, f"{within}{name}.")
         elif value is None or isinstance(value, str):

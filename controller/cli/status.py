@@ -71,15 +71,7 @@ def troubles_of(status: Mapping[str, Any]) -> list[str]:
     broker, clock, journal = (_part(status, name) for name in ("broker", "clock", "journal"))
     mode_on = _part(status, "service_mode")
     found = [service_mode.sentence(mode_on)] if mode_on else []
-    if broker.get("offline"):
-        pass  # by design: told among the facts
-    elif not broker.get("connected"):
-        why = meant(broker.get("problem") or "") or say("no reason known")
-        found.append(
-            say("broker: not connected ({why}); results wait here; see vendctl doctor", why=why)
-        )
-    elif broker.get("problem"):
-        found.append(say("broker: {why}; its messages wait here", why=_each(broker["problem"])))
+    found += _troubles_of_broker(broker)
     if not clock.get("believed"):
         found.append(say("clock: not believed, no new order is taken; look at timedatectl"))
         wall, newest = clock.get("wall"), clock.get("newest")
@@ -107,6 +99,19 @@ def troubles_of(status: Mapping[str, Any]) -> list[str]:
     if mode not in GOOD_MODES and not found:
         found.append(say("mode: {mode}; see vendctl doctor", mode=meant(mode)))
     return found
+
+
+def _troubles_of_broker(broker: Mapping[str, Any]) -> list[str]:
+    if broker.get("offline"):
+        return []  # by design: told among the facts
+    if not broker.get("connected"):
+        why = meant(broker.get("problem") or "") or say("no reason known")
+        return [
+            say("broker: not connected ({why}); results wait here; see vendctl doctor", why=why)
+        ]
+    if broker.get("problem"):
+        return [say("broker: {why}; its messages wait here", why=_each(broker["problem"]))]
+    return []
 
 
 def no_reason(status: Mapping[str, Any], name: str) -> str:

@@ -18,7 +18,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from controller import __version__
+from controller.boards.vbp import frames
 from controller.cli.main import VERBS
+from controller.cli.orders import VBP_CODES
 from controller.errors import JournalUnwritable, Refused
 from controller.service.server import Service
 from tests.cli.conftest import Ran, Vendctl
@@ -328,6 +330,17 @@ async def test_events_are_told_without_the_marks_of_a_program(
     machine.answers["events"]["events"][0]["detail"] = detail
     told = " ".join((await vendctl("events")).out.split())
     assert 'is: -, on: true, raw.motor: 0, raw.why: rotor, lanes: ["A1", "A2"]' in told
+    record = {"protocol": "vbp", "motor": 5, "drop": 2, "state": 3, "run_ms": 90}
+    machine.answers["events"]["events"][0]["detail"] = {"raw": record}
+    told = " ".join((await vendctl("events")).out.split())
+    assert "raw.motor: 5 (stopped_by_request), raw.drop: 2 (not_seen), raw.state: 3 (done)" in told
+
+
+def test_the_words_of_a_record_are_those_of_the_protocol() -> None:
+    enums = {"motor": frames.Motor, "drop": frames.Drop, "state": frames.RecordState}
+    assert {
+        name: {code.value: code.name.lower() for code in codes} for name, codes in enums.items()
+    } == VBP_CODES
 
 
 async def test_a_technicians_verdict_is_told_as_one(
