@@ -99,7 +99,7 @@ def _answers(tx: Transaction, order_id: int) -> str:
     )
     told: list[str] = []
     for row in answers:
-        at = datetime.fromtimestamp(row["at"], UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        at = datetime.fromtimestamp(row["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         what = "rejected" if row["verb"] == "dispense" else "cancelled"
         told.append(f"{at}: {what}, {row['code']}. {row['message']}".rstrip(" ."))
     return "; ".join(told)
