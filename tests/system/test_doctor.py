@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 import threading
@@ -291,6 +292,28 @@ def test_every_way_in_which_a_board_can_be_out_of_reach(make_site: SiteMaker) ->
         assert [check["subject"] for check in alone["port_missing"]] == ["missing"]
     os.close(ours)
     os.close(theirs)
+
+
+def test_a_port_that_the_daemon_may_not_open(make_site: SiteMaker) -> None:
+    """The kernel's own refusal. As root the daemon runs without the right to pass over modes."""
+    site = make_site([TRACK_ON_VBP])
+    site.broker.up()
+    site.emulator.up()
+    port = site.emulator.port("main").resolve()
+    port.chmod(0)
+    if os.geteuid() == 0:
+        strict = ("--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all", "--")
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            pytest.skip("root passes over modes, and there is no setpriv to take that away")
+        site.daemon.command = [setpriv, *strict, *site.daemon.command]
+    site.daemon.up()
+    denied = finds(site, "port_denied")
+    assert denied["subject"] == "main"
+    assert "mode 0000" in denied["cause"]
+    port.chmod(0o600)
+    wait_for(lambda: site.daemon.ctl("status")["boards"]["main"]["up"], "the board is there")
+    assert "port_denied" not in doctor(site)
 
 
 # --------------------------------------------------------------------------- broker

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.system.site import Site
+from tests.system.test_doctor import doctor
 from tests.system.waiting import wait_for
 
 pytestmark = pytest.mark.system
@@ -192,6 +193,7 @@ def test_p12_a_full_disk_at_start_stops_nothing_but_motors(
     small_disk: Path, make_site: Callable[..., Site]
 ) -> None:
     site = make_site().up()
+    assert "disk_full" in doctor(site), "nearly full, and all works"
     site.daemon.terminate()
     (small_disk / "journal.reserve").unlink()
     ballast = fill_disk(small_disk)
@@ -199,6 +201,7 @@ def test_p12_a_full_disk_at_start_stops_nothing_but_motors(
     site.platform.dispense(9, ONE)
     rejected = site.platform.wait_order(9, "rejected")
     assert (rejected["code"], rejected["seq"]) == ("journal_unwritable", None)
+    assert {"disk_full", "journal_unwritable"} <= set(doctor(site))
     ballast.unlink()
     wait_for(lambda: site.daemon.ctl("status")["journal"]["writable"], "it can be written")
     site.platform.dispense(10, ONE)
