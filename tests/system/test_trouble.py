@@ -106,6 +106,7 @@ def test_p5_silence_is_unknown_and_quarantines_the_board(site: Site) -> None:
     assert site.daemon.ctl("status")["boards"]["side"]["quarantined_until_s"] is not None
     assert not site.ledger("B2", "drive_frame"), "no further drive on this board meanwhile"
     site.wait_rest(60)
+    site.wait_ledger("B2", "product_fell")  # delivered by its motor's word: it falls behind that
     site.judge()
 
 
