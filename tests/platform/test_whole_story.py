@@ -6,9 +6,12 @@ The emulator's ledger is the judge of what really fell.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import shutil
+import signal
 import sqlite3
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.platform.killed import POINTS
 from tests.platform.merchant import Merchant
 from tests.platform.process import MerchantServer, PlatformSim
 from tests.system import judge
@@ -47,6 +51,11 @@ class Stage:
             machines = (await self.merchant.plain("/rent/machines")).data
             if machines[0].get("is_online"):
                 return
+            await asyncio.sleep(0.05)
+
+    async def stands(self, product: int, stock: int) -> None:
+        """Until so many are for sale: the machine's next inventory may be a moment away."""
+        while await self.merchant.stock(product) != stock:
             await asyncio.sleep(0.05)
 
     async def sell(self, trade: str, product: int, quantity: int = 1) -> tuple[int, int, list[str]]:
@@ -168,3 +177,30 @@ async def test_kill_9_of_the_platform_loses_no_callback_and_sends_nothing_twice(
         due = database.execute("SELECT count(*) FROM callback WHERE state = 'due'").fetchone()
         open_ = database.execute("SELECT count(*) FROM command").fetchone()
     assert (due[0], open_[0], stage.sim.exit_code) == (0, 0, 0)
+
+
+async def test_killed_where_the_restart_does_it_again(stage: Stage) -> None:
+    """Between the broker's PUBACK and the outbox, between a result's commit and its PUBACK, and
+    between the merchant's answer and its row: one drive, one fall, one truth told."""
+    site, sim, merchant = stage.site, stage.sim, stage.merchant
+    program = sim.command
+    for number, point in enumerate(POINTS, start=1):
+        sim.terminate()
+        sim.command = [sys.executable, "-m", "tests.platform.killed", point, *program[1:]]
+        merchant.url = sim.up()
+        await asyncio.wait_for(stage.online(), 20)
+        order_id, (record,) = await merchant.paid_order(f"at-{point}", (122, 1))
+        with contextlib.suppress(aiohttp.ClientError):  # it may die before it has answered
+            await merchant.deliver(order_id, record)
+        died = wait_for(lambda: sim.exit_code, f"it dies at {point}", SETTLE_S)
+        assert died == -signal.SIGKILL
+        sim.command = program
+        merchant.url = sim.up()
+        await asyncio.wait_for(stage.online(), 20)
+        told = stage.told_of(order_id, 2 if point == "told" else 1)
+        assert {body["deliver_status"] for body in told} == {"1"}
+        assert len(site.ledger("A2", judge.DRIVE)) == len(site.ledger("A2", judge.FELL)) == number
+        await asyncio.wait_for(stage.stands(122, 8 - number), 10)
+        assert (await merchant.deliver(order_id, record)).code == 6034
+    site.wait_rest()
+    site.judge(stock=False)
